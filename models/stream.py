@@ -1,6 +1,7 @@
 """Table of streams. A stream is one resource of one connection: phase, cursor and due times."""
 
 from enum import StrEnum
+from typing import Final
 
 from sqlalchemy import (
     BigInteger,
@@ -32,6 +33,12 @@ class Phase(StrEnum):
     REFUSED = "refused"
     HELD = "held"
 
+
+NOT_LICENSED_PHASE: Final = "not_licensed"
+"""Shown for a stream that is refused because the tenant lacks the licence.
+
+What is stored is ``REFUSED``, which every release knows; the reason tells them apart.
+"""
 
 DEFAULT_INTERVAL = 300
 """Seconds between two reads of a stream whose own interval is not stored yet."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 
@@ -47,6 +48,25 @@ def build_denied() -> GraphError:
         403,
         "Authorization_RequestDenied",
         "Insufficient privileges to complete the operation.",
+    )
+
+
+def build_scope_not_granted(permission: str) -> GraphError:
+    """Return the refusal of the service for privileged identity management, a document within."""
+    either = f"{permission},{permission.replace('.Read.', '.ReadWrite.')}"
+    document = {
+        "errorCode": "PermissionScopeNotGranted",
+        "message": f"Authorization failed due to missing permission scope {either}.",
+        "instanceAnnotations": [],
+    }
+    return GraphError(403, "UnknownError", json.dumps(document, separators=(",", ":")))
+
+
+def build_not_licensed() -> GraphError:
+    return GraphError(
+        400,
+        "AadPremiumLicenseRequired",
+        "The tenant needs to have Microsoft Entra ID P2 or Microsoft Entra ID Governance license.",
     )
 
 

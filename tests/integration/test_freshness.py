@@ -91,16 +91,19 @@ def test_each_resource_is_late_by_its_own_interval(mirror: Mirror, minutes: int)
 
 
 def test_the_ages_of_resources_are_shown_together_where_they_are_equal() -> None:
-    fresh = {"fresh_at": "", "is_late": False}
+    fresh = {"fresh_at": "", "is_late": False, "is_licensed": True}
+    never = {"fresh_at": None, "age_seconds": None, "is_late": False}
     line = render_freshness(
         {
             "users": {**fresh, "age_seconds": 4.2},
             "groups": {**fresh, "age_seconds": 3.9},
             "sites": {**fresh, "age_seconds": 90_000, "is_late": True},
-            "role_definitions": {"fresh_at": None, "age_seconds": None, "is_late": False},
+            "role_definitions": {**never, "is_licensed": True},
+            "role_assignments": {**never, "is_licensed": False},
         }
     )
-    assert line == "users, groups 4 s; sites 25 h LATE; role_definitions never read"
+    ages = "users, groups 4 s; sites 25 h LATE; role_definitions never read"
+    assert line == f"{ages}; role_assignments not licensed"
 
 
 # ---- overdue

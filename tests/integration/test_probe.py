@@ -164,6 +164,34 @@ def test_a_missing_permission_is_named(
     ), "one refusal does not end the probe"
 
 
+@pytest.mark.parametrize(
+    ("resource", "name"),
+    [
+        ("role_definitions", "role definitions are listed"),
+        ("role_assignments", "role assignments are listed without a filter"),
+    ],
+)
+def test_a_tenant_without_a_licence_lacks_nothing_that_can_be_granted(
+    ask: Asker, resource: str, name: str
+) -> None:
+    ask(Tenant(seed=41, users=5, groups=2, options=TenantOptions(unlicensed_resources={resource})))
+    assert ask.outcome is ProbeOutcome.YES
+    assert ask.verdict(name) is Verdict.FAILS
+    assert ask.finding(name).seen == "status 400 AadPremiumLicenseRequired"
+    assert "no licence" in ask.finding(name).does
+    assert ask.verdict("no permission is missing") is Verdict.HOLDS
+    assert ProbeCall.FILTERED not in ask.told
+
+
+def test_a_permission_that_a_message_names_within_is_missing(ask: Asker) -> None:
+    options = TenantOptions(ungranted_resources={"role_assignments"})
+    ask(Tenant(seed=41, users=5, groups=2, options=options))
+    assert ask.outcome is ProbeOutcome.NO
+    found = ask.finding("role assignments are listed without a filter")
+    assert found.seen == "status 403 PermissionScopeNotGranted"
+    assert "grant RoleManagement.Read.Directory" in found.does
+
+
 def test_a_tenant_without_delta_for_users_can_be_mirrored(ask: Asker) -> None:
     refusal = answer({"error": {"code": "UnsupportedTenant", "message": "no"}}, 400)
     ask.nango.before_graph = lambda asked: refusal if asked.path.endswith("users/delta") else None

@@ -163,6 +163,7 @@ class World:
     def settle(self) -> None:
         """One calm sync; a deletion that is held, truly and rightly, is approved."""
         self.mirror.nango.faults = None
+        self.mirror.tenant.options.unlicensed_resources.clear()
         self.free()
         if self.mirror.sync().state is RunState.HELD:
             approve_held(self.mirror.database, 1)
@@ -206,6 +207,10 @@ class AnyHistory(RuleBasedStateMachine):
     @rule(gone=st.booleans())
     def lose_delta_altogether(self, gone: bool) -> None:
         self.tenant.options.no_delta = gone
+
+    @rule(resource=st.sampled_from(["groups", "sites", "role_assignments"]))
+    def a_licence_ends_or_is_bought(self, resource: str) -> None:
+        self.tenant.options.unlicensed_resources ^= {resource}
 
     # ---- syncs
 

@@ -1,5 +1,6 @@
 """Plain lists, reads by id and tokens, over real HTTP."""
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -180,6 +181,33 @@ def test_missing_permissions_are_refused(client: Client, tenant: Tenant) -> None
     assert refused.status_code == 403
     assert refused.json()["error"]["code"] == "Authorization_RequestDenied"
     assert client.get("users").status_code == 200
+
+
+def test_a_licence_may_be_lacking(client: Client, tenant: Tenant) -> None:
+    """Of lists, deltas and single objects alike."""
+    one = tenant.groups.id_at(0)
+    tenant.options.unlicensed_resources.add("groups")
+    for path in ("groups", "groups/delta", f"groups/{one}"):
+        refused = client.get(path)
+        assert refused.status_code == 400
+        assert refused.json()["error"]["code"] == "AadPremiumLicenseRequired"
+    assert client.get("users").status_code == 200
+
+
+def test_a_permission_may_be_named_in_a_document_within_the_message(
+    client: Client, tenant: Tenant
+) -> None:
+    tenant.options.ungranted_resources.add("role_assignments")
+    refused = client.get("roleManagement/directory/roleAssignments")
+    assert refused.status_code == 403
+    error = refused.json()["error"]
+    assert error["code"] == "UnknownError"
+    within = json.loads(error["message"])
+    assert within["errorCode"] == "PermissionScopeNotGranted"
+    assert within["message"] == (
+        "Authorization failed due to missing permission scope "
+        "RoleManagement.Read.Directory,RoleManagement.ReadWrite.Directory."
+    )
 
 
 def test_the_organization_names_the_tenant(client: Client, tenant: Tenant) -> None:

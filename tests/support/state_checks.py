@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy import text
 
 from worker.store.engine import Database
+from worker.store.state.streams import IS_NOT_LICENSED
 
 _CONTRADICTIONS = {
     "a connection that is not in use has a run under way": """
@@ -27,13 +28,14 @@ _CONTRADICTIONS = {
         ) newest on true
          where c.status = 'broken' and newest.state = 'succeeded'
     """,
-    "a run succeeded over a stream that is not up to date": """
+    "a run succeeded over a stream that is not up to date": f"""
         select s.resource from sync.streams s join lateral (
             select state from sync.runs where connection_id = s.connection_id
              order by id desc limit 1
         ) newest on newest.state = 'succeeded'
-         where s.out_of_budget or s.phase in ('listing', 'sweeping', 'refused', 'held')
-            or s.next_link is not null
+         where (s.out_of_budget or s.phase in ('listing', 'sweeping', 'refused', 'held')
+                or s.next_link is not null)
+           and not coalesce({IS_NOT_LICENSED}, false)
     """,
     "a run that read nothing has begun a walk": """
         select s.resource from sync.streams s join lateral (

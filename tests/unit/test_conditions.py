@@ -169,6 +169,9 @@ CONNECTIONS: dict[Code, dict[str, Any]] = {
     Code.PERMISSION_MISSING: {
         "streams": (stream(phase="refused", reason="Graph answers 403; grant User.Read.All"),)
     },
+    Code.NOT_LICENSED: {
+        "streams": (stream(phase="refused", reason=f"Graph answers 400 X; {reasons.NOT_LICENSED}"),)
+    },
     Code.HELD_DELETIONS: {"streams": (stream(phase="held", reason="too many", held=150),)},
     Code.NEVER_LOADED: {"freshness": fresh(None)},
     Code.LATE: {"freshness": fresh(86_400)},
@@ -212,7 +215,7 @@ def test_each_fact_about_the_service_is_one_condition(code: Code) -> None:
 
 
 def test_the_list_of_codes_is_closed_and_each_can_come_about() -> None:
-    assert len(Code) <= 25
+    assert len(Code) <= 26
     assert {*CONNECTIONS, *FLEET} == set(Code)
 
 
@@ -276,6 +279,9 @@ STORED_REASONS = {
     "Graph asks to slow down (directory)": reasons.is_throttled,
     "Nango's budget of calls a minute is spent for now": reasons.is_budget_spent,
     "Graph answers 404; the tenant does not offer this": reasons.is_not_offered,
+    "Graph answers 400 AadPremiumLicenseRequired; the tenant has no licence for this": (
+        reasons.is_not_licensed
+    ),
     "Nango is unavailable: no call is answered": reasons.is_nango_away,
 }
 """Reasons as releases have stored them: a new wording must recognize these as well."""
@@ -320,6 +326,7 @@ def test_a_cause_of_its_own_stands_for_the_lateness_of_a_connection() -> None:
         Code.DRIFT_HIGH,
         Code.QUARANTINE,
         Code.PERMISSION_MISSING,
+        Code.NOT_LICENSED,
         Code.SYNC_FAILING,
     }:
         found = judge_one(**{"freshness": fresh(86_400), **CONNECTIONS[code]})

@@ -11,12 +11,14 @@ from psycopg import errors as postgres
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from worker.conditions.reasons import NOT_LICENSED
 from worker.core.errors import (
     ConfigurationError,
     ConnectionBroken,
     CursorExpired,
     MalformedResponse,
     MirrorError,
+    NotLicensed,
     ResourceRefused,
     RetryLater,
     RetryNow,
@@ -294,6 +296,105 @@ def test_a_403_names_the_permission() -> None:
     assert "User.Read.All" in str(error)
     assert "Authorization_RequestDenied" in str(error)
     assert (error.status, error.code) == (403, "Authorization_RequestDenied")
+
+
+WITHIN = (
+    '{"errorCode":"AadPremiumLicenseRequired","message":"The tenant needs an AAD Premium 2 license.'
+    '","instanceAnnotations":[]}'
+)
+LICENCE_BODIES = [
+    (
+        400,
+        {
+            "code": "AadPremiumLicenseRequired",
+            "message": "The tenant needs to have Microsoft Entra ID P2 or Microsoft Entra ID "
+            "Governance license.",
+            "innerError": {"date": "2026-01-08T09:20:33", "request-id": "x"},
+        },
+        "AadPremiumLicenseRequired",
+    ),
+    (
+        403,
+        {
+            "code": "Authentication_RequestFromNonPremiumTenantOrB2CTenant",
+            "message": "Neither tenant is B2C or tenant doesn't have premium license",
+            "innerError": {"date": "2021-09-02T14:32:39", "request-id": "x"},
+        },
+        "Authentication_RequestFromNonPremiumTenantOrB2CTenant",
+    ),
+    (400, {"code": "UnknownError", "message": WITHIN}, "AadPremiumLicenseRequired"),
+    (
+        400,
+        {"code": "BadRequest", "innerError": {"code": "aadpremiumlicenserequired"}},
+        "aadpremiumlicenserequired",
+    ),
+]
+"""Bodies as they were seen, two more of the same kind, and the code that tells."""
+
+
+@pytest.mark.parametrize(("status", "error", "code"), LICENCE_BODIES)
+def test_a_licence_that_is_lacking_is_no_permission_that_is_missing(
+    status: int, error: dict[str, Any], code: str
+) -> None:
+    found = classify_graph_response(answer(status, {"error": error}), NOW, "User.Read.All")
+    assert isinstance(found, NotLicensed)
+    assert str(found) == f"Graph answers {status} {code}; {NOT_LICENSED}"
+    assert (found.status, found.code) == (status, code)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(429, RetryLater), (503, RetryLater), (410, CursorExpired)]
+)
+def test_what_passes_is_asked_again_whatever_it_says_of_licences(
+    status: int, kind: type[MirrorError]
+) -> None:
+    response = answer(status, theirs("AadPremiumLicenseRequired"))
+    assert type(classify_graph_response(response, NOW)) is kind
+
+
+SCOPE_MESSAGE = (
+    '{"errorCode":"PermissionScopeNotGranted","message":"Authorization failed due to missing '
+    "permission scope PrivilegedEligibilitySchedule.Read.AzureADGroup,"
+    'PrivilegedAccess.Read.AzureADGroup.","instanceAnnotations":[]}'
+)
+"""A message as it was seen."""
+
+
+def test_the_code_within_a_message_is_named_with_the_permission() -> None:
+    response = answer(403, {"error": {"code": "UnknownError", "message": SCOPE_MESSAGE}})
+    assert list_error_codes(response) == ["UnknownError", "PermissionScopeNotGranted"]
+    error = classify_graph_response(response, NOW, "RoleManagement.Read.Directory")
+    assert isinstance(error, ResourceRefused)
+    assert not isinstance(error, NotLicensed)
+    assert error.code == "PermissionScopeNotGranted"
+    assert str(error).startswith("Graph answers 403 PermissionScopeNotGranted; grant the ")
+    assert "RoleManagement.Read.Directory" in str(error)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "",
+        "errorCode",
+        "{",
+        '{"errorCode"',
+        "[]",
+        '["errorCode"]',
+        '{"errorCode":7}',
+        '{"errorCode":"a secret sentence"}',
+        '{"errorCode":"' + "x" * 200 + '"}',
+        '{"errorCode":{"errorCode":"x"}}',
+        '{"a":' * 3000,
+        " " * 5000 + '{"errorCode":"x"}',
+        '{"errorCode":"\\ud800"}',
+        7,
+        None,
+    ],
+)
+def test_a_message_that_is_no_document_with_a_code_has_none(message: object) -> None:
+    response = answer(403, {"error": {"code": "UnknownError", "message": message}})
+    assert list_error_codes(response) == ["UnknownError"]
+    assert "Graph answers 403 UnknownError" in str(classify_graph_response(response, NOW))
 
 
 @pytest.mark.parametrize("status", [400, 402, 404, 405, 406, 501])

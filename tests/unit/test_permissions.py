@@ -13,6 +13,7 @@ from models.resources import RESOURCES, STREAMED
 from models.stream import Phase
 from worker.conditions.facts import ConnectionFacts, ResourceAge, ServiceFacts, StreamFacts
 from worker.conditions.reasons import ACCESS_REJECTED, NOT_OFFERED, TENANT_UNKNOWN
+from worker.conditions.reasons import NOT_LICENSED as NO_LICENCE
 from worker.core.errors import InvalidInput
 from worker.overview.fleet import Fleet, judge
 from worker.overview.permission_listing import PermissionFilter, PermissionSort, list_permissions
@@ -26,6 +27,7 @@ from worker.overview.permissions import (
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 GRANTED, MISSING = PermissionState.GRANTED, PermissionState.MISSING
 NOT_THERE, UNKNOWN = PermissionState.NOT_OFFERED, PermissionState.UNKNOWN
+NOT_LICENSED = PermissionState.NOT_LICENSED
 ORGANIZATION = "Organization.Read.All"
 
 
@@ -95,6 +97,14 @@ def test_what_a_tenant_does_not_offer_is_not_missing() -> None:
     reason = f"Graph answered 400: {NOT_OFFERED}"
     states = judge_permissions(connection(streams=(refuse("sites", reason),)))
     assert states["Sites.Read.All"] is NOT_THERE
+
+
+def test_what_a_tenant_has_no_licence_for_is_not_missing() -> None:
+    reason = f"Graph answers 400 AadPremiumLicenseRequired; {NO_LICENCE}"
+    states = judge_permissions(connection(streams=(refuse("sites", reason),)))
+    assert states["Sites.Read.All"] is NOT_LICENSED
+    states = judge_permissions(connection(streams=(refuse("role_assignments", reason),)))
+    assert states["RoleManagement.Read.Directory"] is GRANTED, "definitions are read with it"
 
 
 def test_one_refused_resource_of_two_is_enough() -> None:

@@ -14,6 +14,7 @@ from worker.core.errors import (
     CursorExpired,
     MalformedResponse,
     MirrorError,
+    NotLicensed,
     ResourceRefused,
     RetryLater,
 )
@@ -28,6 +29,7 @@ from worker.sync.recovery import (
     StopStream,
     StreamRecovery,
 )
+from worker.sync.state import start_walk
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 TOKEN = "https://graph.microsoft.com/v1.0/users/delta?$deltatoken=a"
@@ -40,6 +42,12 @@ def in_round(name: str = "users") -> Stream:
 
 def refusal(status: int) -> ResourceRefused:
     error = ResourceRefused("Graph says no")
+    error.status, error.graph_message = status, "Not in this tenant"
+    return error
+
+
+def unlicensed(status: int) -> NotLicensed:
+    error = NotLicensed("Graph says no licence")
     error.status, error.graph_message = status, "Not in this tenant"
     return error
 
@@ -123,6 +131,31 @@ def test_a_tenant_that_refuses_tokens_too_has_lost_delta(status: int) -> None:
     decision = after_attempts(recovery, in_round(), refusal(status))
     assert isinstance(decision, ContinueFrom)
     assert (decision.stream.mode, decision.stream.delta_link) == (Mode.LIST_ONLY, TOKEN)
+
+
+@pytest.mark.parametrize("status", [400, 403])
+@pytest.mark.parametrize("name", ["users", "groups"])
+def test_a_cursor_without_a_licence_waits_and_nothing_else_is_tried(name: str, status: int) -> None:
+    recovery = StreamRecovery(in_round(name), NOW)
+    stopped = after_attempts(recovery, in_round(name), unlicensed(status))
+    assert isinstance(stopped, StopStream)
+    assert (stopped.stream.phase, stopped.stream.delta_link) == (Phase.REFUSED, TOKEN)
+
+
+@pytest.mark.parametrize("name", ["users", "groups", "sites", "role_assignments"])
+def test_a_first_load_without_a_licence_is_not_tried_in_another_way(name: str) -> None:
+    begun = start_walk(Stream(resource=RESOURCES[name]), NOW, None)
+    stopped = decide(StreamRecovery(begun, NOW), begun, unlicensed(400))
+    assert isinstance(stopped, StopStream)
+    assert (stopped.stream.phase, stopped.stream.mode) == (Phase.REFUSED, Mode.PLAIN)
+
+
+def test_a_licence_that_is_lacking_for_tokens_ends_the_question_about_delta() -> None:
+    recovery = StreamRecovery(in_round(), NOW)
+    assert after_attempts(recovery, in_round(), refusal(400)) == CheckDelta()
+    stopped = after_attempts(recovery, in_round(), unlicensed(400))
+    assert isinstance(stopped, StopStream)
+    assert (stopped.stream.phase, stopped.stream.delta_link) == (Phase.REFUSED, TOKEN)
 
 
 def test_a_token_that_is_not_permitted_says_nothing_about_delta() -> None:

@@ -10,7 +10,7 @@ from models.change_event import ChangeKind
 from models.resources import RESOURCES
 from models.source import Mode
 from models.stream import Phase
-from worker.core.errors import ResourceRefused
+from worker.core.errors import NotLicensed, ResourceRefused
 from worker.store.mirror.change import Change
 from worker.store.state.streams import Stream
 from worker.sync.plan import (
@@ -23,6 +23,7 @@ from worker.sync.plan import (
 )
 from worker.sync.policy import Policy
 from worker.sync.state import (
+    NOT_LICENSED_PAUSE,
     REFUSED_PAUSE,
     add_drift,
     get_drift,
@@ -385,6 +386,26 @@ def test_a_refused_stream_goes_on_from_where_it_was(before: Stream, step: Stream
     assert choose_step(waiting, SyncRequest(later), later, Policy(), 0) is step
     again = resume_refused(waiting)
     assert again == replace(before, due_at=waiting.due_at, reason=again.reason)
+
+
+@pytest.mark.parametrize(
+    ("age", "pause"),
+    [
+        (None, NOT_LICENSED_PAUSE),
+        (60.0, REFUSED_PAUSE),
+        (NOT_LICENSED_PAUSE - 1, REFUSED_PAUSE),
+        (NOT_LICENSED_PAUSE, NOT_LICENSED_PAUSE),
+        (40 * NOT_LICENSED_PAUSE, NOT_LICENSED_PAUSE),
+    ],
+)
+def test_a_licence_is_asked_for_every_day_and_hourly_while_the_rows_are_new(
+    age: float | None, pause: float
+) -> None:
+    fresh_at = None if age is None else NOW - timedelta(seconds=age)
+    error = NotLicensed("no licence")
+    error.status = 400
+    after = mark_refused(stream(phase=Phase.DELTA, fresh_at=fresh_at), NOW, error)
+    assert after.due_at == NOW + timedelta(seconds=pause)
 
 
 @pytest.mark.parametrize("phase", [Phase.LISTING, Phase.DELTA])

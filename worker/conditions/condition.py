@@ -43,6 +43,8 @@ class Code(StrEnum):
     PAUSED_IN_NANGO = "paused_in_nango"
     SETTINGS_WRONG = "settings_wrong"
     PERMISSION_MISSING = "permission_missing"
+    NOT_LICENSED = "not_licensed"
+    """The tenant lacks the licence that a resource needs."""
     HELD_DELETIONS = "held_deletions"
     NEVER_LOADED = "never_loaded"
     LATE = "late"

@@ -1,6 +1,7 @@
 """The stored facts that are judged: what the database and Redis hold at one moment."""
 
 from datetime import datetime
+from math import inf
 from typing import Any, Final
 
 import msgspec
@@ -8,6 +9,7 @@ import msgspec
 from models.connection import ConnectionStatus
 from models.run import RunState, RunTrigger
 from models.stream import Phase, compute_late_after
+from worker.conditions.reasons import is_not_licensed
 from worker.core.time_text import render_age
 
 DUE_PATIENCE_SECONDS: Final = 300.0
@@ -23,8 +25,16 @@ class ResourceAge(msgspec.Struct, frozen=True, gc=False):
     interval_seconds: float | None
     """Seconds between two reads; None if it was never read."""
 
+    is_licensed: bool = True
+    """Whether it can be read; False where the tenant lacks the licence, so that nothing is late."""
+
     def compute_late_at(self, created_at: float) -> float:
-        """Return from when on it is late; counted from the enrolment if it was never loaded."""
+        """Return from when on it is late, in Unix seconds: never without a licence.
+
+        It is counted from the enrolment if it was never loaded.
+        """
+        if not self.is_licensed:
+            return inf
         since = created_at if self.fresh_at is None else self.fresh_at
         return since + compute_late_after(self.interval_seconds)
 
@@ -49,6 +59,11 @@ class StreamFacts(msgspec.Struct, frozen=True, gc=False):
     @property
     def is_refused(self) -> bool:
         return self.phase == Phase.REFUSED
+
+    @property
+    def is_not_licensed(self) -> bool:
+        """Whether it is refused because the tenant lacks the licence."""
+        return self.is_refused and is_not_licensed(self.reason)
 
     @property
     def is_held(self) -> bool:
@@ -137,9 +152,14 @@ class ConnectionFacts(msgspec.Struct, frozen=True):
 
     @property
     def fresh_at(self) -> float | None:
-        """When the oldest resource was read, in Unix seconds; None if one was never loaded."""
+        """When the oldest resource was read, in Unix seconds; None if one was never loaded.
+
+        Those that the tenant has no licence for do not count.
+        """
         oldest: float | None = None
         for one in self.freshness:
+            if not one.is_licensed:
+                continue
             if one.fresh_at is None:
                 return None
             oldest = one.fresh_at if oldest is None else min(oldest, one.fresh_at)

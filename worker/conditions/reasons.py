@@ -17,6 +17,7 @@ ACCESS_NOT_RENEWED_NOW: Final = (
 OTHER_TENANT: Final = "it now belongs to another Microsoft tenant"
 TENANT_UNKNOWN: Final = "the tenant of the connection cannot be determined"
 NOT_OFFERED: Final = "the tenant does not offer this"
+NOT_LICENSED: Final = "the tenant has no licence for this"
 GRAPH_ANSWERED: Final = "Graph answered"
 THROTTLED: Final = f"{GRAPH_ANSWERED} 429"
 SLOWED_DOWN: Final = "Graph asks to slow down"
@@ -51,6 +52,11 @@ def is_budget_spent(reason: str | None) -> bool:
 def is_not_offered(reason: str | None) -> bool:
     """Whether a tenant lacks a resource, as opposed to not permitting it."""
     return reason is not None and reason.endswith(NOT_OFFERED)
+
+
+def is_not_licensed(reason: str | None) -> bool:
+    """Whether a tenant lacks the licence that a resource needs."""
+    return reason is not None and reason.endswith(NOT_LICENSED)
 
 
 def is_nango_away(reason: str | None) -> bool:

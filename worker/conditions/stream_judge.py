@@ -18,7 +18,7 @@ HIGH_DRIFT: Final = 50
 def judge_stream(facts: ConnectionFacts, stream: StreamFacts, now: datetime) -> Iterator[Condition]:
     """Yield the conditions of a stream."""
     if stream.is_refused:
-        yield _judge_refused(facts, stream)
+        yield _judge_refused(facts, stream, now)
     elif stream.is_held:
         yield _judge_held(facts, stream)
     elif stream.is_waiting and not _is_explained_elsewhere(stream):
@@ -56,8 +56,10 @@ def _is_explained_elsewhere(stream: StreamFacts) -> bool:
     )
 
 
-def _judge_refused(facts: ConnectionFacts, stream: StreamFacts) -> Condition:
+def _judge_refused(facts: ConnectionFacts, stream: StreamFacts, now: datetime) -> Condition:
     reason = stream.reason or "Graph refuses it"
+    if stream.is_not_licensed:
+        return _judge_unlicensed(facts, stream, now)
     if is_not_offered(reason):
         return build_condition(
             facts,
@@ -77,6 +79,23 @@ def _judge_refused(facts: ConnectionFacts, stream: StreamFacts) -> Condition:
         f"--resource {stream.resource}'",
         resource=stream.resource,
         customer_text=write_permission_text(facts, permission, stream.resource),
+    )
+
+
+def _judge_unlicensed(facts: ConnectionFacts, stream: StreamFacts, now: datetime) -> Condition:
+    """Return that the tenant lacks a licence; rows of a time when it had one stay as they were."""
+    read = next((one.fresh_at for one in facts.freshness if one.resource == stream.resource), None)
+    since = None if read is None else datetime.fromtimestamp(read, now.tzinfo)
+    rows = f"; its rows are those of {render_moment(since, now)}" if since else ""
+    return build_condition(
+        facts,
+        Code.NOT_LICENSED,
+        Severity.INFO,
+        f"{stream.resource} is not read: {stream.reason}{rows}",
+        "nothing: it is asked for again every day; once the customer has the licence, "
+        f"'tenant-mirror resync {facts.id} --resource {stream.resource}' reads it at once",
+        since=since,
+        resource=stream.resource,
     )
 
 

@@ -11,6 +11,7 @@
     │   └── EventFailed         a receiver failed at one event; the cause is not known yet
     ├── CursorExpired           Graph no longer knows the cursor: full walk, sweep
     ├── ResourceRefused         the tenant does not permit or offer this resource
+    │   └── NotLicensed         the tenant lacks the licence; nothing is wrong
     ├── ConnectionBroken        a person has to repair the connection
     ├── ConfigurationError      our own configuration is wrong; all calls stop
     ├── InvalidInput            what a person typed or sent is refused; nothing else happens
@@ -109,6 +110,10 @@ class ResourceRefused(MirrorError):
     code: str = ""
     graph_message: str = ""
     """Graph's message, searched for names of properties; never shown or logged."""
+
+
+class NotLicensed(ResourceRefused):
+    """The tenant lacks the licence that this resource needs. This is no failure."""
 
 
 class ConnectionBroken(MirrorError):

@@ -1,24 +1,32 @@
 """Classifies Graph's responses into our errors.
 
 https://learn.microsoft.com/graph/errors, /graph/delta-query-overview and /graph/throttling.
-Codes are compared in lower case at every depth of ``innerError``. Messages are never used to
-classify.
+Codes are compared in lower case at every depth of ``innerError``, and where a message is a document
+with a code. The text of messages is never used to classify.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from worker.conditions.reasons import ACCESS_REJECTED, GRAPH_ANSWERED, NOT_OFFERED
+import msgspec
+
+from worker.conditions.reasons import (
+    ACCESS_REJECTED,
+    GRAPH_ANSWERED,
+    NOT_LICENSED,
+    NOT_OFFERED,
+)
 from worker.core.errors import (
     ConnectionBroken,
     CursorExpired,
     MalformedResponse,
     MirrorError,
+    NotLicensed,
     ResourceRefused,
     RetryLater,
 )
-from worker.nango.response import TRANSIENT_STATUSES, ApiResponse, is_timeout
+from worker.nango.response import JSON_ERRORS, TRANSIENT_STATUSES, ApiResponse, is_timeout
 
 _EXPIRED_CURSOR_CODES = frozenset(
     {
@@ -37,14 +45,30 @@ Not in ``TRANSIENT_STATUSES``, because a lock outlasts the pauses that are waite
 """
 
 _REJECTED_TOKEN_CODES = frozenset({"invalidauthenticationtoken", "authentication_expiredtoken"})
+_LICENCE_CODES = frozenset(
+    {"aadpremiumlicenserequired", "authentication_requestfromnonpremiumtenantorb2ctenant"}
+)
+"""Codes for a licence that the tenant lacks: of privileged identity management, and of reports."""
 
+_UNKNOWN_ERROR: Final = "unknownerror"
+"""A code that says nothing; the one that does stands further inside."""
+
+_CODE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,99}")
+"""The form of a code within a message. What has another form may be anything."""
+
+MAX_MESSAGE_DOCUMENT: Final = 4000
+"""Characters up to which a message is read as a document."""
 
 _UNPRINTABLE: Final = re.compile(r"[^\x21-\x7e]+")
 """Removed from codes: they are stored, and Postgres cannot store all that JSON can hold."""
 
 
 def list_error_codes(response: ApiResponse) -> list[str]:
-    """Return every error code in the body, outermost first."""
+    """Return every error code in the body, outermost first.
+
+    Behind a code comes the one in its message, where the message is a document itself, as the
+    service for privileged identity management writes it.
+    """
     document = response.parse_json()
     error = document.get("error") if isinstance(document, dict) else None
     return [code for code in _iter_codes(error) if code]
@@ -56,8 +80,30 @@ def _iter_codes(error: Any, depth: int = 0) -> Iterator[str]:
     code = error.get("code")
     if isinstance(code, str):
         yield _UNPRINTABLE.sub("?", code)[:100]
+    yield from _iter_message_codes(error.get("message"))
     for name in ("innerError", "innererror"):
         yield from _iter_codes(error.get(name), depth + 1)
+
+
+def _iter_message_codes(message: Any) -> Iterator[str]:
+    """Yield the code in a message such as ``{"errorCode": "PermissionScopeNotGranted", ...}``."""
+    if not isinstance(message, str) or len(message) > MAX_MESSAGE_DOCUMENT:
+        return
+    if not message.lstrip().startswith("{"):
+        return
+    try:
+        document = msgspec.json.decode(message)
+    except JSON_ERRORS:
+        return
+    code = document.get("errorCode") if isinstance(document, dict) else None
+    if isinstance(code, str) and _CODE.fullmatch(code):
+        yield code
+
+
+def choose_error_code(codes: Sequence[str]) -> str:
+    """Return the outermost code that says something, or an empty text."""
+    telling = (code for code in codes if code.lower() != _UNKNOWN_ERROR)
+    return next(telling, codes[0] if codes else "")
 
 
 def is_token_rejected(response: ApiResponse) -> bool:
@@ -95,7 +141,7 @@ def classify_graph_response(  # noqa: PLR0911 - one return a verdict
         return RetryLater("Graph did not run the request because another one failed", after=5.0)
     if 300 <= response.status < 400:
         return MalformedResponse(f"Graph answered {response.status}, a redirect", after=600)
-    refused = _build_refusal(response.status, codes[0] if codes else "", permission)
+    refused = _build_refusal(response.status, codes, permission)
     refused.graph_message = _get_message(response)
     return refused
 
@@ -107,9 +153,13 @@ def _get_message(response: ApiResponse) -> str:
     return message[:2000] if isinstance(message, str) else ""
 
 
-def _build_refusal(status: int, code: str, permission: str) -> ResourceRefused:
+def _build_refusal(status: int, codes: Sequence[str], permission: str) -> ResourceRefused:
+    licence = next((code for code in codes if code.lower() in _LICENCE_CODES), "")
+    code = licence or choose_error_code(codes)
     said = f"Graph answers {status}{f' {code}' if code else ''}"
-    if status in (401, 403):
+    if licence:
+        refused: ResourceRefused = NotLicensed(f"{said}; {NOT_LICENSED}")
+    elif status in (401, 403):
         advice = f"grant the application permission {permission} and consent to it again"
         refused = ResourceRefused(f"{said}; {advice}" if permission else said)
     else:

@@ -25,6 +25,8 @@ class PermissionState(StrEnum):
     """Graph refused what it unlocks."""
     NOT_OFFERED = "not_offered"
     """The tenant does not have what it unlocks, so that nothing is lacking."""
+    NOT_LICENSED = "not_licensed"
+    """The tenant lacks the licence for what it unlocks; whether it is granted is not known."""
     UNKNOWN = "unknown"
     """What it unlocks was never read, or the connection cannot read anything now."""
 
@@ -145,6 +147,8 @@ def _judge_resource(
     if stream is None:
         is_read = (parent or name) in read
         return PermissionState.GRANTED if is_read else PermissionState.UNKNOWN
+    if stream.is_not_licensed:
+        return PermissionState.NOT_LICENSED
     if is_not_offered(stream.reason):
         return PermissionState.NOT_OFFERED
     # Edges are read with their parent. The refusal concerns the parent's permission.
@@ -155,6 +159,7 @@ _ORDER: Final = (
     PermissionState.MISSING,
     PermissionState.GRANTED,
     PermissionState.NOT_OFFERED,
+    PermissionState.NOT_LICENSED,
     PermissionState.UNKNOWN,
 )
 """The state that counts where the resources of one permission have different ones."""

@@ -67,6 +67,7 @@ def _build_age(age: ResourceAge, created: float, now: float) -> dict[str, Any]:
         "age_seconds": None if fresh_at is None else now - fresh_at,
         "interval_seconds": age.interval_seconds,
         "is_late": age.compute_late_at(created) < now,
+        "is_licensed": age.is_licensed,
     }
 
 

@@ -8,7 +8,7 @@ import msgspec
 
 from models.resources import RESOURCES
 from models.run import RunState, RunTrigger
-from models.stream import Phase, compute_late_after
+from models.stream import NOT_LICENSED_PHASE, Phase, compute_late_after
 from worker.conditions.condition import Code
 from worker.conditions.facts import ConnectionFacts
 from worker.events.object_names import describe_object
@@ -16,13 +16,14 @@ from worker.events.recent_changes import RecentChanges
 from worker.overview.fleet import FleetConnection
 from worker.store.mirror.count_live import MOST_COUNTED
 
-_PHASES: Final = {
+_PHASES: Final[Mapping[str, str]] = {
     Phase.READY: "at rest",
     Phase.LISTING: "reading all of it",
     Phase.SWEEPING: "comparing what is missing",
     Phase.DELTA: "following changes",
     Phase.REFUSED: "refused",
     Phase.HELD: "held for approval",
+    NOT_LICENSED_PHASE: "not licensed",
 }
 _WALKS: Final = (Phase.LISTING, Phase.SWEEPING)
 
@@ -152,8 +153,8 @@ def _describe_reason(stream: Mapping[str, Any] | None) -> str | None:
 def _describe_phase(stream: Mapping[str, Any] | None) -> str:
     if stream is None:
         return "not read yet"
-    phase = Phase(stream["phase"])
-    if phase is Phase.READY and stream["fresh_at"] is None:
+    phase = stream["phase"]
+    if phase == Phase.READY and stream["fresh_at"] is None:
         return "not read yet"
     return _PHASES[phase]
 
@@ -172,12 +173,12 @@ def list_walks(
     """Return the walks under way. A rate is only told while a process works on the connection."""
     shown = []
     for one in streams:
-        phase = Phase(one["phase"])
+        phase = one["phase"]
         if phase not in _WALKS or not one["page_no"]:
             continue
         began, objects = one["walk_started_at"], one["seen_count"]
         seconds = (now - began).total_seconds() if began else 0.0
-        rate = objects / seconds if is_running and seconds >= 1 and phase is Phase.LISTING else None
+        rate = objects / seconds if is_running and seconds >= 1 and phase == Phase.LISTING else None
         expected = one["full_walk_count"]
         left = max(0, expected - objects) if expected else 0
         shown.append(

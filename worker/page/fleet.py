@@ -174,7 +174,8 @@ def find_oldest(facts: ConnectionFacts) -> ResourceAge | None:
     """Return the resource whose data is oldest; None if one was never loaded."""
     if facts.fresh_at is None:
         return None
-    return min(facts.freshness, key=lambda one: one.fresh_at or 0.0)
+    read = [one for one in facts.freshness if one.is_licensed]
+    return min(read, key=lambda one: one.fresh_at or 0.0)
 
 
 def _list_codes(fleet: Fleet, query: FleetQuery, wanted: ConnectionFilter) -> list[CodeCount]:

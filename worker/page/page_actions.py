@@ -34,6 +34,7 @@ CONNECTION_ACTIONS: Final[Mapping[Code, Sequence[PageAction]]] = {
         PageAction("Change the pause …", "/pause", acts=True),
     ),
     Code.PERMISSION_MISSING: (PageAction("The text for the customer", "#permissions"), _RESYNC),
+    Code.NOT_LICENSED: (_RESYNC,),
     Code.HELD_DELETIONS: (PageAction("Decide on held deletions …", "/held", acts=True),),
     Code.NEVER_LOADED: (_RESYNC,),
     Code.LATE: (_RESYNC,),

@@ -27,6 +27,7 @@ STATE_SEVERITIES: Final = {
     PermissionState.GRANTED: "well",
     PermissionState.MISSING: "warning",
     PermissionState.NOT_OFFERED: "info",
+    PermissionState.NOT_LICENSED: "info",
     PermissionState.UNKNOWN: "unknown",
 }
 """The mark of each state; its word says the same."""

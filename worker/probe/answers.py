@@ -5,8 +5,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
-from worker.core.errors import MalformedResponse, MirrorError, ResourceRefused, RetryLater
-from worker.graph.errors import list_error_codes
+from worker.core.errors import (
+    MalformedResponse,
+    MirrorError,
+    NotLicensed,
+    ResourceRefused,
+    RetryLater,
+)
+from worker.graph.errors import choose_error_code, list_error_codes
 from worker.graph.page import Page
 from worker.nango.response import ApiResponse
 
@@ -66,19 +72,21 @@ class ProbeAnswer:
         return self.error is None
 
     @property
+    def is_not_licensed(self) -> bool:
+        return isinstance(self.error, NotLicensed)
+
+    @property
     def status(self) -> int | None:
         """Graph's status; None if Graph did not answer."""
         return self.response.status if self.response else None
 
     @property
     def code(self) -> str:
-        """Graph's outermost error code, if it has the form of one."""
-        codes = (
-            list_error_codes(self.response)
-            if self.response and not self.response.is_success
-            else []
-        )
-        return codes[0] if codes and _CODE.fullmatch(codes[0]) else ""
+        """Graph's outermost error code that says something, if it has the form of one."""
+        if self.response is None or self.response.is_success:
+            return ""
+        code = choose_error_code(list_error_codes(self.response))
+        return code if _CODE.fullmatch(code) else ""
 
 
 @dataclass
@@ -99,9 +107,14 @@ class ProbeAnswers:
         return answer.page if answer else None
 
     def is_refused(self, asked: ProbeCall, *statuses: int) -> bool:
-        """Whether Graph refused a call permanently, with one of ``statuses`` if any are given."""
+        """Whether Graph refused a call permanently, with one of ``statuses`` if any are given.
+
+        False if the tenant lacks the licence: then no other way of reading it is licensed, either.
+        """
         answer = self.by_call.get(asked)
         if answer is None or not isinstance(answer.error, ResourceRefused):
+            return False
+        if answer.is_not_licensed:
             return False
         return not statuses or answer.error.status in statuses
 

@@ -36,6 +36,7 @@ Check = Callable[[ProbeAnswers], Finding | None]
 
 TRIES_LATER: Final = "tries again later"
 MARKS_REFUSED: Final = "marks it refused and tries again every hour"
+NOT_LICENSED: Final = "leaves it out, as the tenant has no licence, and asks again every day"
 
 
 def pluralize(number: int, noun: str) -> str:
@@ -80,6 +81,8 @@ def describe_consequence(
     """Return what Tenant Mirror does if a call failed."""
     if verdict is Verdict.UNKNOWN:
         return TRIES_LATER
+    if answer is not None and answer.is_not_licensed:
+        return NOT_LICENSED
     if answer is not None and answer.status == 403 and answer.permission:
         return f"{fails}; grant {answer.permission} and consent again"
     return fails

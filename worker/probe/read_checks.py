@@ -24,13 +24,20 @@ def check_read(
     answers: ProbeAnswers, *, name: str, asked: ProbeCall, noun: str, does: str
 ) -> Finding | None:
     """Check a page without which a resource cannot be mirrored."""
-    verdict, seen = judge_call(answers, asked)
     page = answers.get_page(asked)
     if page is not None:
+        verdict, _ = judge_call(answers, asked)
         return Finding(name, verdict, describe_page(page, noun), does, needed=True)
-    return Finding(
-        name, verdict, seen, describe_consequence(verdict, answers.by_call.get(asked)), needed=True
-    )
+    return _build_unread(answers, name, asked)
+
+
+def _build_unread(answers: ProbeAnswers, name: str, asked: ProbeCall) -> Finding:
+    """Return that a resource cannot be read; nothing is lacking where it is not licensed."""
+    verdict, seen = judge_call(answers, asked)
+    answer = answers.by_call.get(asked)
+    does = describe_consequence(verdict, answer)
+    is_licensed = answer is None or not answer.is_not_licensed
+    return Finding(name, verdict, seen, does, needed=is_licensed)
 
 
 def check_next_page(
@@ -178,8 +185,7 @@ def check_assignments(answers: ProbeAnswers) -> Finding:
         return Finding(
             name, verdict, seen, "sends a request for each role definition, at a longer interval"
         )
-    does = describe_consequence(verdict, answers.by_call.get(ProbeCall.ROLE_ASSIGNMENTS))
-    return Finding(name, verdict, seen, does, needed=True)
+    return _build_unread(answers, name, ProbeCall.ROLE_ASSIGNMENTS)
 
 
 def check_filtered_assignments(answers: ProbeAnswers) -> Finding | None:

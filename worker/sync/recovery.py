@@ -15,6 +15,7 @@ from worker.core.errors import (
     BudgetExhausted,
     CursorExpired,
     MirrorError,
+    NotLicensed,
     ResourceRefused,
     RetryLater,
 )
@@ -124,6 +125,10 @@ class StreamRecovery:
         """Return how to recover from an error that persists."""
         if isinstance(error, CursorExpired):
             return self._continue_or_wait(stream, restart_walk(stream, self._started_at), error)
+        if isinstance(error, NotLicensed):
+            # No other way of reading it and no shorter list of properties is licensed, either.
+            self._refusal = None
+            return StopStream(mark_refused(stream, self._started_at, error))
         if isinstance(error, ResourceRefused):
             return self._search_properties(stream, error) or self._handle_refusal(stream, error)
         return _postpone(stream, error, moment)

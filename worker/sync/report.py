@@ -8,7 +8,7 @@ from typing import Any
 from models.change_event import ConnectionChange
 from models.connection import ConnectionStatus
 from models.run import RunState
-from models.stream import Phase
+from models.stream import NOT_LICENSED_PHASE, Phase
 from worker.core.errors import (
     BudgetExhausted,
     ConfigurationError,
@@ -143,7 +143,7 @@ def _decide_state(context: SliceContext, outcome: SliceOutcome) -> RunState:
 def _is_waiting(context: SliceContext, stream: Stream) -> bool:
     """Whether a requested stream is not up to date because of an earlier failure."""
     at_rest = stream.phase is Phase.READY and stream.source.best_effort != ""
-    wanted = context.request.covers(stream) and not stream.is_held
+    wanted = context.request.covers(stream) and not (stream.is_held or stream.is_not_licensed)
     return wanted and stream.reason is not None and not at_rest
 
 
@@ -168,7 +168,7 @@ def _build_resource_report(
         if resource.name in context.tally.by_resource
     }
     return {
-        "phase": stream.phase.value,
+        "phase": NOT_LICENSED_PHASE if stream.is_not_licensed else stream.phase.value,
         "mode": stream.mode.value,
         "changes": counts,
         "drift": get_drift(stream, context.run.started_at, context.tally.walked),

@@ -15,6 +15,7 @@ from worker.core.errors import (
     LeaseLost,
     MalformedObject,
     MirrorError,
+    NotLicensed,
     Outage,
     ServerUnavailable,
     StorageFull,
@@ -336,7 +337,9 @@ class StreamRunner:
 
     def _stop(self, after: Stream, error: MirrorError) -> None:
         self._save(after)
-        self.error, self._is_done = error, True
+        # A run that lacks only what the tenant has no licence for succeeds.
+        self.error = None if isinstance(error, NotLicensed) else error
+        self._is_done = True
 
     def _save(self, after: Stream, *, forget_seen_rows: bool = False) -> None:
         with self.context.open_transaction() as tx:

@@ -160,6 +160,13 @@ class FreshnessAnswer(msgspec.Struct, frozen=True):
         float | None, Meta(description="how often it is read; null if it has no schedule")
     ]
     is_late: Annotated[bool, Meta(description="whether it is older than its schedule allows")]
+    is_licensed: Annotated[
+        bool,
+        Meta(
+            description="whether the tenant has the licence for it, as far as is known; without it,"
+            " it is not read and never late"
+        ),
+    ]
 
 
 class OutcomeAnswer(msgspec.Struct, frozen=True):

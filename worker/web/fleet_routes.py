@@ -210,6 +210,7 @@ def _list_freshness(facts: ConnectionFacts, now: datetime) -> list[FreshnessAnsw
             fresh_at=None if one.fresh_at is None else datetime.fromtimestamp(one.fresh_at, UTC),
             interval_seconds=one.interval_seconds,
             is_late=facts.is_synced and moment > one.compute_late_at(created_at),
+            is_licensed=one.is_licensed,
         )
         for name, one in read.items()
     ]

@@ -44,6 +44,11 @@ class TenantOptions:
     """Whether a deleted user or group is also `@removed` in its groups' `members@delta`."""
     refused_resources: set[str] = field(default_factory=set)
     """Resources (or "organization") answered with 403 Authorization_RequestDenied."""
+    ungranted_resources: set[str] = field(default_factory=set)
+    """Resources answered with 403 UnknownError, whose message is a document: its code
+    PermissionScopeNotGranted, and the permissions that would do."""
+    unlicensed_resources: set[str] = field(default_factory=set)
+    """Resources answered with 400 AadPremiumLicenseRequired, as the tenant lacks the licence."""
     refuse_get_all_sites: bool = False
     """Whether getAllSites gets 403 accessDenied; the search still works."""
     unknown_properties: set[str] = field(default_factory=set)

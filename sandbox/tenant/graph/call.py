@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from time import monotonic
 from urllib.parse import unquote_plus
 
+from models.resources import RESOURCES
 from sandbox.tenant.directory.fields import MEMBERS, ResourceFields
 from sandbox.tenant.directory.object_store import Projection
 from sandbox.tenant.directory.state import Directory
@@ -13,6 +14,8 @@ from sandbox.tenant.errors import (
     GraphError,
     build_bad_request,
     build_denied,
+    build_not_licensed,
+    build_scope_not_granted,
     build_unknown_property,
 )
 from sandbox.tenant.http import encode
@@ -74,12 +77,15 @@ class GraphCall:
     """The path with `{id}` for ids."""
 
     def check_permission(self, *resources: str) -> None:
+        """Raise GraphError if the tenant does not permit, or has no licence for, a resource."""
+        options = self.tenant.options
         for resource in resources:
-            if (
-                resource in self.refused_resources
-                or resource in self.tenant.options.refused_resources
-            ):
+            if resource in self.refused_resources or resource in options.refused_resources:
                 raise build_denied()
+            if resource in options.ungranted_resources:
+                raise build_scope_not_granted(RESOURCES[resource].permission)
+            if resource in options.unlicensed_resources:
+                raise build_not_licensed()
 
     # -- requests -------------------------------------------------------------------------------
 

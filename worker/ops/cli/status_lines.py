@@ -21,9 +21,12 @@ def render_freshness(freshness: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _render_freshness_age(fresh: Mapping[str, Any]) -> str:
-    if fresh["age_seconds"] is None:
+    age = None if fresh["age_seconds"] is None else render_age(fresh["age_seconds"])
+    if not fresh["is_licensed"]:
+        return "not licensed" if age is None else f"{age}, not licensed"
+    if age is None:
         return "never read, LATE" if fresh["is_late"] else "never read"
-    return f"{render_age(fresh['age_seconds'])}{' LATE' if fresh['is_late'] else ''}"
+    return f"{age}{' LATE' if fresh['is_late'] else ''}"
 
 
 def explain_no_worker(queues: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from sqlalchemy import text
 
 from models.resources import EDGES, RESOURCES, STREAMED
 from worker.conditions.facts import ConnectionFacts, ResourceAge, StreamFacts
+from worker.store.state.streams import IS_NOT_LICENSED
 
 _NAMES: Final = tuple(resource.name for resource in STREAMED)
 _EDGES_WITH_PARENTS: Final = ", ".join(f"('{one.name}', '{one.parent}')" for one in EDGES)
@@ -18,10 +19,11 @@ _CONNECTIONS = text(f"""
         select connection_id, array_agg(resource) as resources,
                array_agg(extract(epoch from fresh_at)::float8) as fresh,
                array_agg(interval_seconds) as intervals,
+               array_agg(coalesce({IS_NOT_LICENSED}, false)) as unlicensed,
                count(*) filter (where first_complete_at is not null
                                    or phase not in ('ready', 'listing', 'sweeping')
                                    or due_at > clock_timestamp()) as settled
-          from sync.streams
+          from sync.streams s
          where resource = any(:streamed) and {_WANTED.format(column="connection_id")}
          group by connection_id),
     apart as (
@@ -46,7 +48,7 @@ _CONNECTIONS = text(f"""
                 and coalesce(jsonb_typeof(e.resources), 'null') = 'null', false),
            coalesce(s.settled, 0) < cardinality(cast(:streamed as text[])),
            coalesce(a.quarantined, 0), coalesce(a.inexact, 0), coalesce(p.number, 0),
-           s.resources, s.fresh, s.intervals, extract(epoch from c.created_at)::float8
+           s.resources, s.fresh, s.intervals, s.unlicensed, extract(epoch from c.created_at)::float8
       from sync.connections c
       left join sync.leases l on l.connection_id = c.id
       left join stream_facts s on s.connection_id = c.id
@@ -114,8 +116,8 @@ def _load_odd_streams(
 
 
 def _build_facts(row: Sequence[Any], streams: tuple[StreamFacts, ...]) -> ConnectionFacts:
-    *values, resources, fresh, intervals, created = row
-    ages = _build_ages(resources, fresh, intervals)
+    *values, resources, fresh, intervals, unlicensed, created = row
+    ages = _build_ages(resources, fresh, intervals, unlicensed)
     late_at = min([one.compute_late_at(created) for one in ages])
     facts: tuple[Any, ...] = (*values, ages, late_at, streams)
     return ConnectionFacts(*facts)
@@ -125,9 +127,12 @@ def _build_ages(
     resources: Sequence[str] | None,
     fresh: Sequence[float | None],
     intervals: Sequence[float | None],
+    unlicensed: Sequence[bool],
 ) -> tuple[ResourceAge, ...]:
     """Return the age of every resource, in the order of the registry."""
+    if resources is None:
+        return _NEVER
     found = list(_NEVER)
-    for name, moment, interval in zip(resources or (), fresh or (), intervals or (), strict=True):
-        found[_PLACES[name]] = ResourceAge(name, moment, interval)
+    for name, moment, interval, lacks in zip(resources, fresh, intervals, unlicensed, strict=True):
+        found[_PLACES[name]] = ResourceAge(name, moment, interval, is_licensed=not lacks)
     return tuple(found)

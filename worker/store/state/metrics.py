@@ -7,8 +7,10 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy import TextClause, text
 
+from models.stream import NOT_LICENSED_PHASE
 from worker.store.first_id import render_first_id
 from worker.store.state.claims import IS_SYNCED
+from worker.store.state.streams import SHOWN_PHASE
 
 _BRIEF: Final = text("set local statement_timeout = '10s'")
 _CONNECTIONS = text("select status, count(*) from sync.connections group by status")
@@ -29,10 +31,10 @@ _FAILING = text(f"""
             order by r.id desc limit 1) newest
      where {IS_SYNCED} and newest.state = 'failed'
 """)
-_STREAMS = text("""
-    select s.resource, s.phase, count(*)
+_STREAMS = text(f"""
+    select s.resource, {SHOWN_PHASE} as phase, count(*)
       from sync.streams s join sync.connections c on c.id = s.connection_id
-     where c.status in ('active', 'broken', 'paused') group by s.resource, s.phase
+     where c.status in ('active', 'broken', 'paused') group by 1, 2
 """)
 _AGES = text(f"""
     select f.resource, width_bucket(f.age, cast(:bounds as float8[])) as bucket,
@@ -40,7 +42,7 @@ _AGES = text(f"""
       from (select *, extract(epoch from clock_timestamp() - fresh_at)::float8 as age
               from analytics.freshness) f
       join sync.connections c on c.id = f.connection_id
-     where {IS_SYNCED} group by f.resource, bucket
+     where {IS_SYNCED} and f.phase <> '{NOT_LICENSED_PHASE}' group by f.resource, bucket
 """)
 _AGO = "clock_timestamp() - make_interval(secs => :seconds)"
 _RUNS = text(f"""
@@ -88,14 +90,17 @@ def count_failing_connections(db: sa.Connection) -> int:
 
 
 def count_streams_by_phase(db: sa.Connection) -> dict[tuple[str, str], int]:
-    """Return the numbers of streams of active, broken and paused connections."""
+    """Return the numbers of streams of active, broken and paused connections, by shown phase."""
     found = db.execute(_STREAMS)
     return {(resource, phase): number for resource, phase, number in found}
 
 
 @dataclass
 class Freshness:
-    """Freshness of a resource over all synced connections, as in ``analytics.freshness``."""
+    """Freshness of a resource over all synced connections, as in ``analytics.freshness``.
+
+    Those without a licence for it count in none of the numbers.
+    """
 
     by_age: list[int]
     """Connections where it is younger than each bound, and all connections."""

@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy import text
 
 from models.resources import EDGES
+from worker.store.state.streams import SHOWN_PHASE
 from worker.store.state.unresolved import summarize_unresolved
 
 _LEFT_OUT = "'omitted, Graph does not know it in this tenant: ' || array_to_string(left_out, ', ')"
@@ -13,8 +14,8 @@ _SMALL_PAGES = "'reads pages of ' || page_size || ', Graph does not answer large
 _EDGES_WITH_PARENTS = ", ".join(f"('{one.name}', '{one.parent}')" for one in EDGES)
 _NOTE = f"{_LEFT_OUT}, {_SMALL_PAGES}"
 _STREAMS = text(f"""
-    select resource, phase, mode, page_no, seen_count, restarts, first_complete_at, full_walk_at,
-           walk_started_at, full_walk_count, fresh_at,
+    select resource, {SHOWN_PHASE} as phase, mode, page_no, seen_count, restarts,
+           first_complete_at, full_walk_at, walk_started_at, full_walk_count, fresh_at,
            extract(epoch from clock_timestamp() - fresh_at) as age_seconds,
            due_at, full_due_at, nullif(concat_ws('; ', reason, {_NOTE}), '') as reason, left_out,
            page_size,

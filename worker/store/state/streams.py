@@ -3,6 +3,7 @@
 import dataclasses
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, bindparam, select
@@ -11,9 +12,18 @@ from sqlalchemy.dialects.postgresql import insert
 from models.resource import Resource
 from models.resources import RESOURCES, STREAMED
 from models.source import Mode, Source
-from models.stream import Phase, compute_late_after, streams
+from models.stream import NOT_LICENSED_PHASE, Phase, compute_late_after, streams
+from worker.conditions.reasons import NOT_LICENSED, is_not_licensed
 from worker.core.errors import LeaseLost
 from worker.store.lease import Transaction
+
+IS_NOT_LICENSED: Final = f"(s.phase = '{Phase.REFUSED}' and s.reason like '%{NOT_LICENSED}')"
+"""Condition: stream ``s`` is refused because the tenant lacks the licence; may be null.
+
+``Stream.is_not_licensed`` and the view ``analytics.freshness`` agree.
+"""
+SHOWN_PHASE: Final = f"case when {IS_NOT_LICENSED} then '{NOT_LICENSED_PHASE}' else s.phase end"
+"""The phase of stream ``s`` as people and programs are shown it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +103,11 @@ class Stream:
     @property
     def is_held(self) -> bool:
         return self.phase is Phase.HELD
+
+    @property
+    def is_not_licensed(self) -> bool:
+        """Whether it was refused because the tenant lacks the licence."""
+        return self.phase is Phase.REFUSED and is_not_licensed(self.reason)
 
     @property
     def follows_delta(self) -> bool:
