@@ -20,15 +20,28 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
 
 from models.base import DIRECTORY, metadata
-from models.property import BOOLEAN, DOCUMENTS, GUID, TEXT, TEXTS, TIMESTAMP, Property, ValueType
+from models.property import (
+    BOOLEAN,
+    DOCUMENT,
+    DOCUMENTS,
+    GUID,
+    INTEGER,
+    TEXT,
+    TEXTS,
+    TIMESTAMP,
+    Property,
+    ValueType,
+)
 from models.resource import OWNER, PartialIndex, Resource
 
 _TYPES: Final[dict[ValueType, TypeEngine[Any]]] = {
     GUID: Uuid(as_uuid=False),
     TEXT: Text(),
     BOOLEAN: Boolean(),
+    INTEGER: BigInteger(),
     TIMESTAMP: DateTime(timezone=True),
     TEXTS: ARRAY(Text),
+    DOCUMENT: JSONB(),
     DOCUMENTS: JSONB(),
 }
 

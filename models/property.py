@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Final, TypedDict, Unpack
 
-from models.record import Guid, Nested, Timestamp
+from models.record import Complex, Guid, Integer, Nested, Timestamp
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,9 +19,14 @@ class ValueType:
 GUID: Final = ValueType("guid", Guid, "uuid")
 TEXT: Final = ValueType("text", str, "text")
 BOOLEAN: Final = ValueType("flag", bool, "boolean")
+INTEGER: Final = ValueType("integer", Integer, "bigint")
 TIMESTAMP: Final = ValueType("instant", Timestamp, "timestamptz")
 TEXTS: Final = ValueType("texts", list[str], "text[]")
+DOCUMENT: Final = ValueType("document", Complex, "jsonb")
 DOCUMENTS: Final = ValueType("documents", Nested, "jsonb")
+
+NESTED: Final = frozenset({DOCUMENT, DOCUMENTS})
+"""Types of values that are stored, compared and told as JSON."""
 
 
 class Marks(TypedDict, total=False):
@@ -92,12 +97,21 @@ def boolean(name: str, meaning: str, **marks: Unpack[Marks]) -> Property:
     return Property(name=name, type=BOOLEAN, meaning=meaning, **marks)
 
 
+def integer(name: str, meaning: str, **marks: Unpack[Marks]) -> Property:
+    return Property(name=name, type=INTEGER, meaning=meaning, **marks)
+
+
 def timestamp(name: str, meaning: str, **marks: Unpack[Marks]) -> Property:
     return Property(name=name, type=TIMESTAMP, meaning=meaning, **marks)
 
 
 def texts(name: str, meaning: str, *, unordered: bool, **marks: Unpack[Marks]) -> Property:
     return Property(name=name, type=TEXTS, meaning=meaning, unordered=unordered, **marks)
+
+
+def document(name: str, meaning: str, **marks: Unpack[Marks]) -> Property:
+    """Return a property with one complex value, which is stored as Graph sent it."""
+    return Property(name=name, type=DOCUMENT, meaning=meaning, **marks)
 
 
 def documents(name: str, meaning: str, *, unordered: bool, **marks: Unpack[Marks]) -> Property:

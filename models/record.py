@@ -20,6 +20,9 @@ Guid: TypeAlias = Annotated[
 ]
 """A GUID in upper or lower case; stored in lower case."""
 
+Integer: TypeAlias = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+"""A whole number of 32 or 64 bits, which Graph sends without quotes."""
+
 Timestamp: TypeAlias = str
 """An ISO 8601 time. Graph sends 0 to 7 fraction digits, which no standard decoder truncates."""
 
@@ -36,10 +39,13 @@ def _build_json_type(levels: int) -> Any:
 
 
 if TYPE_CHECKING:
-    Nested: TypeAlias = list[dict[str, Any]]
+    Complex: TypeAlias = dict[str, Any]
+    """A complex value, stored as Graph sent it."""
+    Nested: TypeAlias = list[Complex]
     """A collection of complex values, stored as Graph sent it."""
 else:
-    Nested = list[dict[str, _build_json_type(4)]]
+    Complex = dict[str, _build_json_type(4)]
+    Nested = list[Complex]
 
 
 class Removed(msgspec.Struct, frozen=True, gc=False):

@@ -7,22 +7,32 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from models.property import BOOLEAN, DOCUMENTS, TEXTS, TIMESTAMP, ValueType
+from models.property import (
+    BOOLEAN,
+    DOCUMENT,
+    DOCUMENTS,
+    INTEGER,
+    TEXTS,
+    TIMESTAMP,
+    ValueType,
+)
 from models.resource import Resource
 from models.resources import RESOURCES
+from tests.support.every_type import EVERY_TYPE
 from worker.rows.shape import Row, get_shape
 
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=6)
 texts |= st.sampled_from(
     ["", "\\N", "null", "true,false", "]", "[", "\n[", "]\n", "a\tb", "\r", "{}"]
 )
+objects = st.dictionaries(texts, texts | st.none() | st.booleans(), max_size=2)
 VALUES: dict[ValueType, st.SearchStrategy[Any]] = {
-    DOCUMENTS: st.lists(
-        st.dictionaries(texts, texts | st.none() | st.booleans(), max_size=2), max_size=2
-    ),
+    DOCUMENT: objects,
+    DOCUMENTS: st.lists(objects, max_size=2),
     TEXTS: st.lists(texts, max_size=3),
     TIMESTAMP: st.datetimes(timezones=st.just(UTC)),
     BOOLEAN: st.booleans(),
+    INTEGER: st.integers(-(2**63), 2**63 - 1),
 }
 
 
@@ -32,7 +42,9 @@ def rows(resource: Resource) -> st.SearchStrategy[Row]:
 
 
 @pytest.mark.parametrize(
-    "resource", [r for r in RESOURCES.values() if not r.is_edge], ids=lambda one: one.name
+    "resource",
+    [*(r for r in RESOURCES.values() if not r.is_edge), EVERY_TYPE],
+    ids=lambda one: one.name,
 )
 @given(data=st.data())
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -9,12 +9,14 @@ from hypothesis import strategies as st
 
 from models.resource import Resource
 from models.resources import RESOURCES, STREAMED
+from tests.support.every_type import EVERY_TYPE
 from worker.core.errors import MalformedResponse
 from worker.graph.decode import decode_changed, decode_object, decode_page
 from worker.graph.memberships import parse_members
 from worker.graph.page import Page
 from worker.rows.incoming import encode_rows
 
+DECODED = (*STREAMED, EVERY_TYPE)
 GUID = "0A0B0C0D-0000-4000-8000-00000000000F"
 RELAXED = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None
@@ -109,7 +111,7 @@ def judged(resource: Resource, body: bytes) -> Page | None:
     return page
 
 
-@pytest.mark.parametrize("resource", STREAMED, ids=lambda resource: resource.name)
+@pytest.mark.parametrize("resource", DECODED, ids=lambda resource: resource.name)
 @given(body=st.binary(max_size=200))
 @RELAXED
 def test_any_bytes_are_a_page_or_torn(resource: Resource, body: bytes) -> None:
@@ -122,7 +124,7 @@ def test_any_document_is_a_page_or_torn(document: Any) -> None:
     judged(RESOURCES["groups"], json.dumps(document).encode())
 
 
-@pytest.mark.parametrize("resource", STREAMED, ids=lambda resource: resource.name)
+@pytest.mark.parametrize("resource", DECODED, ids=lambda resource: resource.name)
 @given(data=st.data())
 @RELAXED
 def test_any_objects_are_rows_removals_or_rejects(resource: Resource, data: st.DataObject) -> None:

@@ -5,37 +5,17 @@ from typing import Any
 
 import pytest
 
-from models.property import boolean, documents, guid, text, texts, timestamp
 from models.resource import Resource
 from models.resources import RESOURCES
-from models.source import Source
 from sandbox.tenant.directory.fields import build_fields
 from sandbox.tenant.directory.object_store import ObjectStore, Projection
 from sandbox.tenant.directory.templates.generic import draw_change, generic_template
 from sandbox.tenant.directory.truth import build_plain_row
+from tests.support.every_type import EVERY_TYPE
 from tests.support.mirror import to_truth_value
 from worker.graph.decode import decode_page
 from worker.graph.page import Page
 
-EVERY_TYPE = Resource(
-    name="samples",
-    meaning="one column of each type",
-    permission="Sample.Read.All",
-    graph_type="sample",
-    event_noun="sample",
-    source=Source(path="/samples", intervals=("listing_seconds",)),
-    labels=("display_name",),
-    properties=(
-        guid("id", "id", key=True),
-        text("display_name", "name"),
-        text("note", "note"),
-        guid("owner_id", "a GUID"),
-        boolean("is_enabled", "a flag"),
-        timestamp("created_date_time", "a time"),
-        texts("tags", "texts", unordered=True),
-        documents("rules", "documents", unordered=True),
-    ),
-)
 DECLARED = pytest.mark.parametrize(
     "declared",
     [EVERY_TYPE, RESOURCES["role_definitions"], RESOURCES["role_assignments"]],

@@ -7,6 +7,7 @@ import pytest
 
 from models.resource import DeletedReason, Resource
 from models.resources import RESOURCES
+from tests.support.every_type import EVERY_TYPE
 from worker.core.errors import MalformedResponse
 from worker.graph.decode import decode_changed, decode_object, decode_page
 from worker.graph.json_scanner import count_items
@@ -689,3 +690,51 @@ def test_a_list_that_is_none_is_torn_however_many_are_wrong(wrong: str) -> None:
 )
 def test_elements_are_counted_without_taking_them_out(array: str, number: int) -> None:
     assert count_items(array) == number
+
+
+# ---- whole numbers and single documents
+
+
+def read_sample(name: str, value: str) -> tuple[Any, dict[str, str]]:
+    """The stored value of a property that Graph sends so, and what was wrong with it."""
+    body = f'{{"value":[{{"id":"{guid(1)}","{name}":{value}}}]}}'
+    page = decode_page(EVERY_TYPE, body.encode())
+    (incoming,) = page.rows.values()
+    column = {"consumedUnits": "consumed_units", "orgData": "org_data"}[name]
+    stored = incoming.row[EVERY_TYPE.column_names.index(column)]
+    return stored, page.faults.get(guid(1), {})
+
+
+@pytest.mark.parametrize("number", [0, 1, -1, 2**31, -(2**63), 2**63 - 1])
+def test_a_whole_number_is_kept(number: int) -> None:
+    assert read_sample("consumedUnits", str(number)) == (number, {})
+
+
+@pytest.mark.parametrize(
+    "sent", [str(2**63), str(-(2**63) - 1), "1.5", "true", '"7"', "[]", "1e400"]
+)
+def test_what_is_no_whole_number_of_64_bits_costs_itself(sent: str) -> None:
+    stored, faults = read_sample("consumedUnits", sent)
+    assert stored is None
+    assert list(faults) == ["consumedUnits"]
+    assert faults["consumedUnits"].endswith("it is stored as null")
+
+
+def test_a_document_is_kept_as_it_was_sent() -> None:
+    sent = {"division": "Sales", "costCenter": None, "more": {"a": [1, True, {"b": "c"}]}}
+    assert read_sample("orgData", json.dumps(sent)) == (sent, {})
+    assert read_sample("orgData", "{}") == ({}, {})
+    assert read_sample("orgData", "null") == (None, {})
+
+
+@pytest.mark.parametrize("sent", ["[]", '[{"a":1}]', '"x"', "7", "true"])
+def test_what_is_no_document_costs_itself(sent: str) -> None:
+    stored, faults = read_sample("orgData", sent)
+    assert stored is None
+    assert list(faults) == ["orgData"]
+
+
+def test_a_document_is_cleaned_within() -> None:
+    stored, faults = read_sample("orgData", '{"a\\u0000b":"c\\u0000","half":1.5}')
+    assert stored == {"ab": "c", "half": 1.5}
+    assert "NUL" in faults["orgData"]

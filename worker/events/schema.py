@@ -7,7 +7,7 @@ from typing import Final
 
 from models.change_event import ChangeKind, ConnectionChange
 from models.event_type import CONNECTION_RESOURCE, EVENT_TYPES
-from models.property import DOCUMENTS
+from models.property import NESTED
 from models.resource import Resource
 from models.resources import RESOURCES
 from worker.events.schema_fields import (
@@ -47,7 +47,7 @@ def build_schemas(prefix: str) -> dict[str, Schema]:
 
 def _build_column_types(resource: Resource) -> dict[str, Schema]:
     """Return the schemas of a resource's column types, by name."""
-    plain = (column for column in resource.columns if column.type is not DOCUMENTS)
+    plain = (column for column in resource.columns if column.type not in NESTED)
     return dict(find_column_schema(column) for column in plain)
 
 

@@ -6,8 +6,10 @@ from models.change_event import ConnectionChange
 from models.erasure import ERASED_PREFIX
 from models.property import (
     BOOLEAN,
+    DOCUMENT,
     DOCUMENTS,
     GUID,
+    INTEGER,
     TEXT,
     TEXTS,
     TIMESTAMP,
@@ -32,6 +34,7 @@ _COLUMN_TYPES: Final[dict[ValueType, Schema]] = {
         "description": "in UTC; up to six digits after the second",
     },
     BOOLEAN: {"type": ["boolean", "null"]},
+    INTEGER: {"type": ["integer", "null"], "format": "int64"},
     TEXTS: {"type": ["array", "null"], "items": {"type": "string"}},
     TEXT: {"type": ["string", "null"]},
 }
@@ -39,10 +42,11 @@ _KEY_TYPES: Final[dict[ValueType, Schema]] = {
     GUID: {"type": "string", "format": "uuid", "pattern": _GUID_PATTERN},
     TEXT: {"type": "string", "minLength": 1, "maxLength": MAX_KEY_LENGTH},
 }
-_DOCUMENTS: Final[Schema] = {
-    "anyOf": [{"type": "array", "items": {"type": "object"}}, {"type": "null"}]
+_NESTED_TYPES: Final[dict[ValueType, Schema]] = {
+    DOCUMENT: {"type": "object"},
+    DOCUMENTS: {"type": "array", "items": {"type": "object"}},
 }
-"""Lists of complex values as Graph sends them; this schema has no name of its own."""
+"""Complex values as Graph sends them; these schemas have no names of their own."""
 
 ATTRIBUTES: Final[dict[str, Schema]] = {
     "id": {
@@ -159,8 +163,9 @@ def build_column_schema(column: Property) -> Schema:
 
     Generators that follow draft 7 of JSON Schema ignore what stands beside a ``$ref``.
     """
-    if column.type is DOCUMENTS:
-        return {**_DOCUMENTS, "description": column.meaning}
+    nested = _NESTED_TYPES.get(column.type)
+    if nested is not None:
+        return {"anyOf": [nested, NULL], "description": column.meaning}
     reference = build_ref(find_column_schema(column)[0])
     return {"allOf": [reference], "description": column.meaning}
 

@@ -9,7 +9,16 @@ from typing import Any, Final
 
 import msgspec
 
-from models.property import BOOLEAN, DOCUMENTS, TEXTS, TIMESTAMP, Property, ValueType
+from models.property import (
+    BOOLEAN,
+    DOCUMENT,
+    DOCUMENTS,
+    INTEGER,
+    TEXTS,
+    TIMESTAMP,
+    Property,
+    ValueType,
+)
 
 NULL: Final = "\\N"
 _ESCAPES: Final = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
@@ -48,10 +57,12 @@ def encode_array(values: list[str]) -> str:
 
 
 _VALUE_ENCODERS: Final[dict[ValueType, ValueEncoder]] = {
+    DOCUMENT: encode_json,
     DOCUMENTS: encode_json,
     TEXTS: encode_array,
     TIMESTAMP: _encode_timestamp,
     BOOLEAN: _encode_boolean,
+    INTEGER: str,
 }
 """Encoders of single values to Postgres's text; values of other types are text already."""
 
@@ -84,7 +95,7 @@ def _encode_texts(values: Sequence[Any]) -> list[str]:
 
 
 def _encode_scalars(values: Sequence[Any]) -> list[str]:
-    """Encode times and booleans, whose JSON has neither commas nor escapes."""
+    """Encode times, booleans and integers, whose JSON has neither commas nor escapes."""
     text = _encode(values)[1:-1].decode().replace('"', "").replace("null", NULL)
     return text.replace("true", "t").replace("false", "f").split(",")
 
@@ -109,10 +120,12 @@ def _join_json_lines(values: Sequence[Any]) -> str:
 
 
 _COLUMN_ENCODERS: Final[dict[ValueType, Callable[[Sequence[Any]], list[str]]]] = {
+    DOCUMENT: _encode_documents,
     DOCUMENTS: _encode_documents,
     TEXTS: _encode_arrays,
     TIMESTAMP: _encode_scalars,
     BOOLEAN: _encode_scalars,
+    INTEGER: _encode_scalars,
 }
 """Encoders of all values of a column at once."""
 

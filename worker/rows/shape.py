@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 from msgspec import UNSET
 
-from models.property import DOCUMENTS, GUID, TEXT, TIMESTAMP, Property
+from models.property import DOCUMENTS, GUID, NESTED, TEXT, TIMESTAMP, Property
 from models.record import Record
 from models.resource import Resource
 from worker.rows.copy_format import build_encoders, encode_line, encode_lines
@@ -111,7 +111,7 @@ class RowShape:
         self._key = self._conversions[0][1]
         self._unordered = _choose_by_position(resource, _choose_sorter)
         self._encoders = build_encoders(resource.columns)
-        self._nested = [column.type is DOCUMENTS for column in resource.columns]
+        self._nested = [column.type in NESTED for column in resource.columns]
         stored = sorted(self.names, key=lambda name: (len(name), name))
         self._in_jsonb_order = itemgetter(*(self.names.index(name) for name in stored))
         self._struct = msgspec.defstruct(

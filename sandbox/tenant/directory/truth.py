@@ -17,7 +17,17 @@ from typing import Any
 
 import msgspec
 
-from models.property import BOOLEAN, DOCUMENTS, GUID, TEXT, TEXTS, TIMESTAMP, ValueType
+from models.property import (
+    BOOLEAN,
+    DOCUMENT,
+    DOCUMENTS,
+    GUID,
+    INTEGER,
+    TEXT,
+    TEXTS,
+    TIMESTAMP,
+    ValueType,
+)
 from models.resource import Resource
 from models.resources import RESOURCES
 
@@ -56,8 +66,10 @@ _NORMALIZE: dict[ValueType, Normalize] = {
     GUID: str.lower,
     TEXT: _keep,
     BOOLEAN: _keep,
+    INTEGER: _keep,
     TIMESTAMP: normalize_time,
     TEXTS: sorted,
+    DOCUMENT: _keep,
     DOCUMENTS: _keep,
 }
 

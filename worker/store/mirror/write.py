@@ -9,7 +9,7 @@ from typing import Any
 from psycopg.errors import UniqueViolation
 
 from models.base import DIRECTORY
-from models.property import BOOLEAN
+from models.property import BOOLEAN, INTEGER
 from models.resource import BOOKKEEPING, OWNER, Resource
 from worker.core.errors import RetryLater
 from worker.rows.copy_format import build_encoders
@@ -30,11 +30,14 @@ def list_mirror_columns(resource: Resource) -> tuple[str, ...]:
 
 @cache
 def build_parameter_converter(resource: Resource) -> Callable[[Row], Row]:
-    """Return a function that encodes lists, times and nested values as text: fastest to send."""
+    """Return a function that encodes lists, times and nested values as text: fastest to send.
+
+    Booleans and integers are sent as they are.
+    """
     texts = [
         (index, text)
         for index, text in build_encoders(resource.columns)
-        if resource.columns[index].type is not BOOLEAN
+        if resource.columns[index].type not in (BOOLEAN, INTEGER)
     ]
     if not texts:
         return _keep

@@ -7,8 +7,10 @@ from typing import Any
 
 from models.property import (
     BOOLEAN,
+    DOCUMENT,
     DOCUMENTS,
     GUID,
+    INTEGER,
     TEXT,
     TEXTS,
     TIMESTAMP,
@@ -70,6 +72,19 @@ def _draw_texts(rng: Random) -> list[str]:
     return [f"{rng.randrange(10**6)} {rng.choice(TEAMS)}" for _ in range(rng.randrange(3))]
 
 
+def _draw_integer(rng: Random) -> int:
+    return rng.choice((0, rng.randrange(100), -rng.randrange(100), rng.randrange(2**31, 2**63)))
+
+
+def _draw_document(rng: Random) -> Props:
+    """Return a complex value as Graph sends it: some parts are null, some are objects."""
+    return {
+        "part1": rng.choice((None, rng.choice(TEAMS))),
+        "part2": None,
+        "inner": {"number": rng.randrange(99), "isSet": rng.random() < 0.5},
+    }
+
+
 def _draw_documents(rng: Random) -> list[Props]:
     return [{"name": rng.choice(TEAMS), "number": rng.randrange(99)} for _ in range(2)]
 
@@ -78,7 +93,9 @@ _DRAW: dict[ValueType, Callable[[Random], Any]] = {
     GUID: _draw_guid,
     TEXT: _draw_text,
     BOOLEAN: lambda rng: rng.random() < 0.5,
+    INTEGER: _draw_integer,
     TIMESTAMP: draw_time,
     TEXTS: _draw_texts,
+    DOCUMENT: _draw_document,
     DOCUMENTS: _draw_documents,
 }
