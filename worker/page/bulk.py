@@ -124,7 +124,7 @@ def submit_bulk(visit: Visit) -> Redirect:
         key=IdempotencyKey(f"page-{form.key}", digest),
         hold_seconds=0.0,
     )
-    visit.context.fleet.invalidate()
+    visit.context.forget()
     return Redirect(f"/operations/{submitted.operation.id}")
 
 

@@ -166,18 +166,12 @@ def act(
         # No message is sent from here: the next tick finds it, within two seconds.
         submitted = submit_or_record(visit.context.database, visit.actor, request, hold_seconds=0.0)
     except StateConflict as error:
-        forget_looks(visit)
+        visit.context.forget(number)
         return show(visit, error.message, 409)
     except InvalidInput as error:
         return show(visit, error.message, 422)
-    forget_looks(visit)
+    visit.context.forget(number)
     return Redirect(f"/connections/{number}?operation={submitted.operation.id}")
-
-
-def forget_looks(visit: Visit) -> None:
-    """Let the next page show what has just been done."""
-    visit.context.fleet.invalidate()
-    visit.context.looks.invalidate(visit.ids["connection_id"])
 
 
 def _read_pause(form: PauseForm) -> PauseParameters:

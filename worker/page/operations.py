@@ -15,6 +15,7 @@ from worker.page.resync_outcome import find_outcome
 from worker.store.state.metrics import set_statement_timeout
 from worker.store.state.operations import (
     Operation,
+    Target,
     count_targets,
     get_operation,
     list_operations,
@@ -40,9 +41,9 @@ class TargetListQuery(PageQuery, frozen=True, kw_only=True):
 
 def show_operations(visit: Visit) -> View:
     query: OperationListQuery = visit.query
-    with visit.context.database.open_transaction() as db:
-        set_statement_timeout(db)
-        found = list_operations(db, before=query.after or None, limit=ROWS + 1, states=query.state)
+    found = visit.context.reads.get(
+        ("operations", query.state, query.after), lambda: _read_list(visit)
+    )
     values = {
         "query": query,
         "rows": found[:ROWS],
@@ -52,21 +53,20 @@ def show_operations(visit: Visit) -> View:
     return View("operations.html", "Operations", values)
 
 
+def _read_list(visit: Visit) -> list[Operation]:
+    query: OperationListQuery = visit.query
+    with visit.context.database.open_transaction() as db:
+        set_statement_timeout(db)
+        return list_operations(db, before=query.after or None, limit=ROWS + 1, states=query.state)
+
+
 def show_operation(visit: Visit) -> View:
     """Show an operation with its connections. Raises NotFound."""
     query: TargetListQuery = visit.query
     number = visit.ids["operation_id"]
-    with visit.context.database.open_transaction() as db:
-        set_statement_timeout(db)
-        operation = get_operation(db, number)
-        counts = count_targets(db, number)
-        found = list_targets(
-            db,
-            number,
-            after=query.after,
-            limit=ROWS + 1,
-            state=query.state[0] if query.state else None,
-        )
+    operation, counts, found = visit.context.reads.get(
+        ("operation", number, query.state, query.after), lambda: _read_one(visit, number)
+    )
     fleet = visit.load_fleet()
     known = {one.connection_id: fleet.by_id.get(one.connection_id) for one in found[:ROWS]}
     is_resync = operation.action is Action.RESYNC
@@ -90,6 +90,18 @@ def show_operation(visit: Visit) -> View:
     return View("operation.html", f"Operation {operation.id}", values)
 
 
+def _read_one(
+    visit: Visit, number: int
+) -> tuple[Operation, Mapping[TargetState, int], list[Target]]:
+    query: TargetListQuery = visit.query
+    state = query.state[0] if query.state else None
+    with visit.context.database.open_transaction() as db:
+        set_statement_timeout(db)
+        operation = get_operation(db, number)
+        targets = list_targets(db, number, after=query.after, limit=ROWS + 1, state=state)
+        return operation, count_targets(db, number), targets
+
+
 def _describe(
     operation: Operation, counts: Mapping[TargetState, int], service: ServiceFacts
 ) -> str:
@@ -108,5 +120,5 @@ def _describe(
 def cancel_waiting(visit: Visit) -> Redirect:
     """Cancel an operation that no process has begun. Raises NotFound, StateConflict."""
     operation = cancel_operation(visit.context.database, visit.actor, visit.ids["operation_id"])
-    visit.context.fleet.invalidate()
+    visit.context.forget()
     return Redirect(f"/operations/{operation.id}")

@@ -1,6 +1,6 @@
 """The one search box: an id, a name, a tenant, a domain or a run leads to its page."""
 
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -52,9 +52,7 @@ def search(visit: Visit) -> View | Redirect:
     found = _find_connections(fleet, asked)
     run = None
     if number is not None:
-        with visit.context.database.open_transaction() as db:
-            set_statement_timeout(db)
-            run = _find_run(db, number, fleet)
+        run = _find_run(visit, number, fleet)
     exact = [one for one in found if one.why != "part"]
     if run is not None and not exact:
         return Redirect(f"/runs/{run.id}")
@@ -91,13 +89,24 @@ def _build(fleet: Fleet, number: int, why: str) -> FoundConnection:
     return FoundConnection(facts.id, facts.title, facts.label, facts.tenant_id, domains, why)
 
 
-def _find_run(db: Any, number: int, fleet: Fleet) -> FoundRun | None:
-    try:
-        row = get_run(db, number)
-    except NotFound:
+def _find_run(visit: Visit, number: int, fleet: Fleet) -> FoundRun | None:
+    owner_id = visit.context.reads.get(
+        ("owner of a run", number), lambda: _read_owner_id(visit, number)
+    )
+    if owner_id is None:
         return None
-    owner = fleet.by_id.get(row["connection_id"])
-    return FoundRun(number, row["connection_id"], owner.facts.title if owner else "")
+    owner = fleet.by_id.get(owner_id)
+    return FoundRun(number, owner_id, owner.facts.title if owner else "")
+
+
+def _read_owner_id(visit: Visit, number: int) -> int | None:
+    """Return the connection of a run; None if there is no such run."""
+    with visit.context.database.open_transaction() as db:
+        set_statement_timeout(db)
+        try:
+            return int(get_run(db, number)["connection_id"])
+        except NotFound:
+            return None
 
 
 def _parse_number(text: str) -> int | None:

@@ -3,19 +3,20 @@
 import hashlib
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from threading import Lock
 from typing import Final
 
 from models.api_token import Scope
+from worker.core.errors import MirrorError
 from worker.store.engine import Database
 from worker.store.service.sign_ins import (
     SESSION_LIFETIME,
     StoredSession,
     end_session,
-    find_session,
+    find_sessions,
     store_session,
     use_link,
 )
@@ -29,6 +30,8 @@ PLAIN_COOKIE: Final = "tm"
 _SECRET_BYTES: Final = 32
 _MAX_SECRET: Final = 100
 _MAX_KNOWN: Final = 1000
+_IN_USE_SECONDS: Final = 10.0
+"""A session that was asked for within this time is read again together with others."""
 
 
 @dataclass(frozen=True)
@@ -45,17 +48,33 @@ class Session:
         return Scope.OPERATE in self.scopes
 
 
+@dataclass
+class _Known:
+    """A session as it was read."""
+
+    stored: StoredSession
+    read_at: float
+    asked_at: float
+
+
 class SessionKeeper:
     """Opens, finds and ends sessions. Safe to use from several threads.
 
-    What it read of a session is used for two seconds, as tokens are. A session ends with its token.
+    What it read of a session is used for two seconds, as tokens are. All sessions in use are read
+    again together, so that many of them cost the database no more than one. A session ends with
+    its token.
     """
 
     def __init__(self, database: Database, verifier: TokenVerifier) -> None:
         self._database = database
         self._verifier = verifier
         self._lock = Lock()
-        self._known: dict[bytes, tuple[float, StoredSession | None]] = {}
+        """For what is known."""
+        self._reading = Lock()
+        """Held by the thread that reads or ends sessions; it may take long."""
+        self._known: dict[bytes, _Known] = {}
+        self._failure: tuple[float, MirrorError] | None = None
+        """When sessions could last not be read, and why."""
 
     def open(self, principal: Principal, key: TokenKey) -> str:
         """Store a session for a token, and return the secret of its cookie."""
@@ -89,15 +108,7 @@ class SessionKeeper:
         """
         if secret is None:
             return None
-        digest = digest_secret(secret)
-        begun = time.monotonic()
-        with self._lock:
-            read_at, stored = self._known.get(digest, (-CACHE_SECONDS, None))
-        if begun - read_at >= CACHE_SECONDS:
-            with self._database.open_transaction() as db:
-                set_statement_timeout(db)
-                stored = find_session(db, digest)
-            self._keep(digest, begun, stored)
+        stored = self._find_stored(digest_secret(secret), time.monotonic())
         if stored is None:
             return None
         principal = self._verifier.find(TokenKey(stored.token_id, stored.token_digest))
@@ -110,24 +121,68 @@ class SessionKeeper:
         if secret is None:
             return None
         with self._lock:
-            _, stored = self._known.get(digest_secret(secret), (0.0, None))
-        if stored is None or stored.expires_at <= datetime.now(UTC):
+            known = self._known.get(digest_secret(secret))
+        if known is None or known.stored.expires_at <= datetime.now(UTC):
             return None
-        return Session(stored.name, frozenset((Scope.READ,)), stored.expires_at)
+        return Session(known.stored.name, frozenset((Scope.READ,)), known.stored.expires_at)
 
     def end(self, secret: str) -> None:
         digest = digest_secret(secret)
-        with self._database.open_transaction() as db:
-            set_statement_timeout(db)
-            end_session(db, digest)
-        with self._lock:
-            self._known.pop(digest, None)
+        with self._reading:
+            with self._database.open_transaction() as db:
+                set_statement_timeout(db)
+                end_session(db, digest)
+            with self._lock:
+                self._known.pop(digest, None)
 
-    def _keep(self, digest: bytes, read_at: float, stored: StoredSession | None) -> None:
+    def _find_stored(self, digest: bytes, asked: float) -> StoredSession | None:
+        if (known := self._find_known(digest, asked)) is not None:
+            return known
+        with self._reading:
+            # Whoever held the lock may have read this one, too, or found that it cannot be read.
+            if (known := self._find_known(digest, asked)) is not None:
+                return known
+            if self._failure is not None and self._failure[0] >= asked:
+                raise self._failure[1]
+            digests = self._list_in_use(asked) | {digest}
+            begun = time.monotonic()
+            try:
+                with self._database.open_transaction() as db:
+                    set_statement_timeout(db)
+                    found = find_sessions(db, digests)
+            except MirrorError as error:
+                self._failure = time.monotonic(), error
+                raise
+            self._keep(digests, found, begun, asked)
+            return found.get(digest)
+
+    def _find_known(self, digest: bytes, asked: float) -> StoredSession | None:
         with self._lock:
-            self._known.pop(digest, None)
-            if stored is not None:
-                self._known[digest] = (read_at, stored)
+            known = self._known.get(digest)
+            if known is None:
+                return None
+            known.asked_at = max(known.asked_at, asked)
+            return known.stored if asked - known.read_at < CACHE_SECONDS else None
+
+    def _list_in_use(self, asked: float) -> set[bytes]:
+        """Return the sessions in use."""
+        with self._lock:
+            known = self._known.items()
+            return {key for key, one in known if asked - one.asked_at < _IN_USE_SECONDS}
+
+    def _keep(
+        self,
+        digests: Collection[bytes],
+        found: Mapping[bytes, StoredSession],
+        read_at: float,
+        asked: float,
+    ) -> None:
+        with self._lock:
+            for digest in digests:
+                before = self._known.pop(digest, None)
+                if (stored := found.get(digest)) is not None:
+                    asked_at = before.asked_at if before else asked
+                    self._known[digest] = _Known(stored, read_at, asked_at)
             while len(self._known) > _MAX_KNOWN:
                 del self._known[next(iter(self._known))]
 

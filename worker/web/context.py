@@ -48,6 +48,13 @@ class WebContext:
     threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(THREADS))
     health_threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(HEALTH_THREADS))
 
+    def forget(self, connection_id: int | None = None) -> None:
+        """Let the next requests see what has just been done, to a connection or to many."""
+        self.fleet.invalidate()
+        self.reads.clear()
+        if connection_id is not None:
+            self.looks.invalidate(connection_id)
+
     def close(self) -> None:
         self.fleet.close()
 

@@ -154,7 +154,7 @@ def _submit(call: Call, request: OperationRequest, key: IdempotencyKey | None) -
         submitted = submit_or_record(
             call.context.database, actor, request, key=key, hold_seconds=0.0
         )
-    call.context.fleet.invalidate()
+    call.context.forget()
     operation = submitted.operation
     return Reply(
         _build_operation(operation), headers={"Location": f"/api/operations/{operation.id}"}
@@ -224,7 +224,7 @@ def cancel_waiting_operation(call: Call) -> Reply:
     """Cancel an operation. Raises NotFound, StateConflict."""
     actor = _identify(call)
     operation = cancel_operation(call.context.database, actor, call.ids["operation_id"])
-    call.context.fleet.invalidate()
+    call.context.forget()
     return Reply(_build_operation(operation))
 
 

@@ -56,7 +56,8 @@ class TokenVerifier:
         self._lock = Lock()
         self._tokens: Mapping[str, TokenDigest] = {}
         self._loaded_at = -CACHE_SECONDS
-        self._used_at: dict[str, float] = {}
+        self._noted_at: dict[str, float] = {}
+        self._unnoted: set[str] = set()
 
     def verify(self, presented: str) -> Principal | None:
         """Return whose token it is; None if it cannot be used.
@@ -112,18 +113,21 @@ class TokenVerifier:
                     set_statement_timeout(db)
                     tokens = {token.id: token for token in load_usable_tokens(db)}
                 self._tokens, self._loaded_at = tokens, begun
-                self._used_at = {k: v for k, v in self._used_at.items() if k in tokens}
+                self._noted_at = {k: v for k, v in self._noted_at.items() if k in tokens}
             return self._tokens
 
     def _note_use(self, number: str) -> None:
+        """Write when tokens were used: of all that are in use together, once a minute."""
         with self._lock:
             now = time.monotonic()
-            if now - self._used_at.get(number, -USE_SECONDS) < USE_SECONDS:
+            self._unnoted.add(number)
+            if now - self._noted_at.get(number, -USE_SECONDS) < USE_SECONDS:
                 return
-            self._used_at[number] = now
+            used, self._unnoted = self._unnoted, set()
+            self._noted_at.update(dict.fromkeys(used, now))
         with self._database.open_transaction() as db:
             set_statement_timeout(db)
-            note_token_use(db, [number])
+            note_token_use(db, used)
 
 
 class FailureLimiter:

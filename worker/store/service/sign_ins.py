@@ -1,5 +1,6 @@
 """Sign-ins to the page of operators, and links that sign in once. Only digests are stored."""
 
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
@@ -45,19 +46,23 @@ def store_session(
     )
 
 
-def find_session(db: sa.Connection, digest: bytes) -> StoredSession | None:
-    """Return a session that can be used, by the clock of the database."""
-    columns = (page_sessions.c[name] for name in StoredSession._fields)
-    row = db.execute(
-        select(*columns).where(
-            page_sessions.c.digest == digest,
-            page_sessions.c.ended_at.is_(None),
-            page_sessions.c.expires_at > func.clock_timestamp(),
+def find_sessions(db: sa.Connection, digests: Collection[bytes]) -> Mapping[bytes, StoredSession]:
+    """Return those sessions that can be used, by the clock of the database. One statement."""
+    sessions = page_sessions.c
+    columns = (sessions[name] for name in StoredSession._fields)
+    rows = db.execute(
+        select(sessions.digest, *columns).where(
+            sessions.digest.in_(digests),
+            sessions.ended_at.is_(None),
+            sessions.expires_at > func.clock_timestamp(),
         )
-    ).one_or_none()
-    if row is None:
-        return None
-    return StoredSession(row.name, row.token_id, bytes(row.token_digest), row.expires_at)
+    )
+    return {
+        bytes(row.digest): StoredSession(
+            row.name, row.token_id, bytes(row.token_digest), row.expires_at
+        )
+        for row in rows
+    }
 
 
 def end_session(db: sa.Connection, digest: bytes) -> None:
