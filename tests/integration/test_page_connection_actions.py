@@ -15,6 +15,7 @@ from tests.support.page import PageClient, sign_in
 from tests.support.web import WebApplication, WebReply, open_application
 from worker.core.settings import load_settings
 from worker.operations.execute import execute
+from worker.store.service.facts import claim_discovery
 
 FORMS = ("resync", "pause", "resume", "approve", "reject")
 HELD, RETIRED = 1, 3
@@ -342,3 +343,26 @@ def test_a_reader_sees_what_is_held_without_a_form(web: WebApplication) -> None:
 
 def test_without_held_deletions_the_page_says_so(page: PageClient) -> None:
     assert "There are no held deletions." in get_text(page.get("/connections/2/held"))
+
+
+def test_wrong_settings_in_nango_lead_to_reading_its_list_again(
+    web: WebApplication, page: PageClient
+) -> None:
+    with web.database.open_transaction() as db:
+        wrong = "update sync.connections set settings_problem = 'delta_seconds: no' where id = 2"
+        db.execute(text(wrong))
+        assert claim_discovery(db, 3600)
+        assert not claim_discovery(db, 3600), "it was read a moment ago"
+    shown = page.get("/connections/2").body.decode()
+    assert 'href="/connections/2/discovery">Read Nango&#39;s list …</a>' in shown
+    asked = get_text(page.get("/connections/2/discovery"))
+    assert "delta_seconds: no" in asked
+    assert "Correct it in Nango first" in asked
+    reply = page.post("/connections/2/discovery")
+    assert reply.headers["location"] == "/connections/2?discovery=true"
+    after = get_text(page.get("/connections/2", query="discovery=true"))
+    assert "Nango's list was asked for" in after
+    assert "connections discover, done" in after, "the audit has it"
+    with web.database.open_transaction() as db:
+        assert claim_discovery(db, 3600), "the next tick reads it"
+    assert page.post("/connections/4711/discovery").status == 404

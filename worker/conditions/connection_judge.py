@@ -87,8 +87,8 @@ def _judge_nango(facts: ConnectionFacts, missing: MissingFacts | None) -> Iterat
             Severity.WARNING,
             f"has settings in Nango that cannot be used, so defaults apply: "
             f"{facts.settings_problem}",
-            "correct the metadata key 'tenant_mirror' of the connection in Nango, then run "
-            "'tenant-mirror connections discover'",
+            "correct the metadata key 'tenant_mirror' of the connection in Nango; it is read again "
+            "every few minutes, and at once by 'tenant-mirror connections discover'",
         )
 
 
@@ -119,7 +119,7 @@ def _judge_status(facts: ConnectionFacts, now: datetime) -> Iterator[Condition]:
                 Code.PAUSED_IN_NANGO,
                 Severity.INFO,
                 "is switched off by 'enabled' in its metadata in Nango",
-                "set 'enabled' to true there; the next discovery resumes it",
+                "set 'enabled' to true there; the next discovery, within minutes, resumes it",
             )
         case ConnectionStatus.DUPLICATE:
             yield build_condition(

@@ -32,9 +32,11 @@ _MAX_ID: Final = 2**63 - 1
 
 
 class ConnectionQuery(PageQuery, frozen=True, kw_only=True):
-    """The operation whose outcome is shown on top."""
+    """What was done just now, whose outcome is shown on top."""
 
     operation: Annotated[int, Meta(ge=0, le=_MAX_ID)] = 0
+    discovery: bool = False
+    """Whether Nango's list was asked for just now."""
 
 
 class PauseNote(msgspec.Struct, frozen=True):
@@ -117,6 +119,8 @@ def _build_values(
         "activity": hold_next_move(one.activity),
         "pause": build_pause(one, now),
         "operations": [it for it in operations if it.is_open or it.id == wanted],
+        "discovery": visit.query.discovery,
+        "is_ticking": fleet.service.is_dispatcher_alive,
         "resources": resources,
         "held": [it for it in resources if it.held],
         "walks": list_walks(look.streams, now, is_running=facts.holder is not None),

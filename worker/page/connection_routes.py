@@ -16,8 +16,9 @@ from worker.page.connection_actions import (
     show_resume,
     show_resync,
 )
+from worker.page.discovery import discover_now, show_discovery
 from worker.page.held import DecisionForm, HeldPageQuery, approve_held, reject_held, show_held
-from worker.page.page import PageRoute
+from worker.page.page import NoForm, PageRoute
 from worker.page.support_bundle import get_support_bundle
 
 _ONE: Final = "/connections/{connection_id}"
@@ -38,6 +39,8 @@ CONNECTION_PAGES: Final = (
     ),
     PageRoute("GET", f"{_ONE}/pause", Scope.OPERATE, show_pause),
     PageRoute("POST", f"{_ONE}/pause", Scope.OPERATE, pause_connection, form=PauseForm),
+    PageRoute("GET", f"{_ONE}/discovery", Scope.OPERATE, show_discovery),
+    PageRoute("POST", f"{_ONE}/discovery", Scope.OPERATE, discover_now, form=NoForm),
     PageRoute("GET", f"{_ONE}/resume", Scope.OPERATE, show_resume),
     PageRoute("POST", f"{_ONE}/resume", Scope.OPERATE, resume_connection, form=ResumeForm),
 )

@@ -22,6 +22,7 @@ class PageAction(msgspec.Struct, frozen=True):
 
 
 _RESYNC: Final = PageAction("Resync …", "/resync", acts=True)
+_DISCOVERY: Final = PageAction("Read Nango's list …", "/discovery", acts=True)
 _RESOURCES: Final = PageAction("Its resources", "#resources")
 _BUDGET: Final = PageAction("Budget and workers", "/budget")
 _SINKS: Final = PageAction("Sinks", "/sinks")
@@ -29,6 +30,10 @@ _SINKS: Final = PageAction("Sinks", "/sinks")
 CONNECTION_ACTIONS: Final[Mapping[Code, Sequence[PageAction]]] = {
     Code.TOKEN_REFUSED: (_RESYNC,),
     Code.OTHER_TENANT: (_RESYNC,),
+    Code.REFUSED_BY_NANGO: (_RESYNC, _DISCOVERY),
+    Code.PAUSED_IN_NANGO: (_DISCOVERY,),
+    Code.SETTINGS_WRONG: (_DISCOVERY,),
+    Code.DUPLICATE: (_DISCOVERY,),
     Code.PAUSED_BY_OPERATOR: (
         PageAction("Resume …", "/resume", acts=True),
         PageAction("Change the pause …", "/pause", acts=True),
@@ -42,10 +47,14 @@ CONNECTION_ACTIONS: Final[Mapping[Code, Sequence[PageAction]]] = {
     Code.QUARANTINE: (_RESOURCES,),
     Code.DRIFT_HIGH: (_RESOURCES,),
 }
-"""For conditions of a connection. A path follows that of the connection, or is a part of its page.
-
-What is absent is corrected in Nango or with a command.
-"""
+"""For conditions of a connection. A path follows that of the connection, or is a part of it."""
+WITHOUT_ACTION: Final[Mapping[Code, str]] = {
+    Code.REFUSED_BY_NANGO: "it is corrected in the settings of the service, or by that command",
+    Code.HALTED: "it is corrected in the settings of the service or in Nango",
+    Code.SERVER_UNUSABLE: "it is corrected on the host of that server",
+    Code.CLOCK_OFF: "it is corrected on the host whose clock is wrong",
+}
+"""Where a condition of the service is corrected that no page of ours can do anything about."""
 SERVICE_ACTIONS: Final[Mapping[Code, Sequence[PageAction]]] = {
     Code.THROTTLED_BY_GRAPH: (_BUDGET,),
     Code.NANGO_SILENT: (_BUDGET,),
@@ -63,9 +72,8 @@ def list_connection_actions(
     fleet: Fleet, one: FleetConnection, condition: Condition
 ) -> list[PageAction]:
     """Return what the page can do about a condition of a connection."""
-    if condition.code is Code.DUPLICATE:
-        return _list_twins(fleet, one)
-    return [
+    twins = _list_twins(fleet, one) if condition.code is Code.DUPLICATE else []
+    return twins + [
         replace(
             action,
             path=action.path

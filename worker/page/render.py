@@ -13,6 +13,7 @@ from worker.conditions.texts import CLIENT_ID, CLIENT_ID_HINT
 from worker.page.charts import draw_chart
 from worker.page.format import render_duration, render_number, render_words
 from worker.page.frame import Frame
+from worker.page.page_actions import WITHOUT_ACTION
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
 _TAG_BYTES: Final = 9
@@ -36,6 +37,7 @@ def get_environment() -> Environment:
     environment.filters["draw"] = draw_chart
     environment.globals["client_id_placeholder"] = CLIENT_ID
     environment.globals["client_id_hint"] = CLIENT_ID_HINT
+    environment.globals["without_action"] = WITHOUT_ACTION
     return environment
 
 

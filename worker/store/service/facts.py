@@ -33,6 +33,7 @@ _CLAIM = text("""
      where service_state.updated_at < clock_timestamp() - make_interval(secs => :seconds)
  returning name
 """)
+_MAKE_DUE = text("delete from sync.service_state where name = :name")
 _KEY = text("""
     select extract(epoch from updated_at) as worked_at from sync.service_state
      where name = 'nango-key' and value ->> 'fingerprint' = :fingerprint
@@ -80,6 +81,11 @@ def get_fact_age(db: sa.Connection, name: str) -> float | None:
 def claim_discovery(db: sa.Connection, seconds: float) -> bool:
     """Whether it is time to read Nango's list; true for one caller per interval."""
     return db.execute(_CLAIM, {"name": "discover", "seconds": seconds}).first() is not None
+
+
+def request_discovery(db: sa.Connection) -> None:
+    """Let the next tick read Nango's list."""
+    db.execute(_MAKE_DUE, {"name": "discover"})
 
 
 def note_halt(db: sa.Connection, reason: str) -> None:
