@@ -11,6 +11,7 @@ from tests.support.hands import Hand, Mouse
 from tests.support.running_page import RunningPage
 
 NUMBER = 2000
+_READ_OPEN_TEXT = "return document.querySelector('details[open] textarea').value"
 
 
 def sign_in(hand: Hand, token: str) -> None:
@@ -59,11 +60,43 @@ def test_each_planted_fault_is_found_with_cause_and_remedy(
         browser.wait_for_text("Why not now?", "main")
         if fault.remedy not in browser.read():
             hand_in.activate(browser.find_named("summary", "Text for the customer"))
-        browser.wait_for_text(fault.remedy, "main")
+            assert fault.remedy in browser.run(_READ_OPEN_TEXT)
+        else:
+            browser.wait_for_text(fault.remedy, "main")
         shown = browser.read()
         assert fault.cause in shown
         assert fault.code in shown
         browser.open(listed)
+
+
+def test_the_text_for_a_customer_is_copied_and_that_is_announced(
+    hand_in: Hand, site: RunningPage
+) -> None:
+    browser = hand_in.browser
+    number = next(one.connection_id for one in site.faults if one.name == "No Sites")
+    browser.call("Browser.grantPermissions", permissions=["clipboardReadWrite"])
+    browser.open(f"/connections/{number}")
+    hand_in.activate(browser.find_named("summary", "Text for the customer"))
+    hand_in.activate(browser.find_named("button", "Copy the text"))
+    browser.wait(lambda: browser.read("#announcer") == "Copied the text.", "nothing is announced")
+    assert browser.find_named("button", "Copied")
+    read = "navigator.clipboard.readText().then(arguments[arguments.length - 1])"
+    copied = browser.driver.execute_async_script(read)
+    assert "adminconsent" in copied
+    assert copied == browser.run(_READ_OPEN_TEXT)
+    assert browser.find_violations() == []
+
+
+def test_where_the_clipboard_is_barred_the_text_is_copied_by_selecting_it(
+    signed_in: Browser, site: RunningPage
+) -> None:
+    number = next(one.connection_id for one in site.faults if one.name == "No Sites")
+    signed_in.open(f"/connections/{number}")
+    signed_in.run("delete Navigator.prototype.clipboard")
+    signed_in.find_named("summary", "Text for the customer").click()
+    signed_in.find_named("button", "Copy the text").click()
+    signed_in.wait(lambda: signed_in.read("#announcer"), "nothing is announced")
+    assert signed_in.read("#announcer") == "Copied the text."
 
 
 def read_state(site: RunningPage, connection_id: int) -> object:
@@ -171,6 +204,9 @@ def test_without_javascript_links_and_forms_do_the_same(
         hand.activate(browser.find_named("button", "Filter"))
         hand.activate(browser.find_named("a", "No Sites"))
         browser.wait_for_text("Sites.Read.All")
+        hand.activate(browser.find_named("summary", "Text for the customer"))
+        assert browser.find("details[open] textarea").is_displayed()
+        assert not browser.find("details[open] button").is_displayed()
         hand.activate(browser.find_named("a", "Pause"))
         hand.write(browser.find("#reason"), "moving house")
         hand.activate(browser.find_named("button", "Pause"))

@@ -267,7 +267,7 @@ def test_the_text_for_a_customer_stands_once_and_says_which_setting_it_lacks(
     page: PageClient,
 ) -> None:
     body = read(page, REFUSED)
-    assert body.count("Text for the customer") == 1
+    assert body.count("<summary>Text for the customer") == 1
     assert body.count("adminconsent?client_id=YOUR-CLIENT-ID") == 1
     assert "or set TENANT_MIRROR_CLIENT_IDS" in get_text(body)
 

@@ -238,6 +238,21 @@ def test_the_matrix_begins_with_who_lacks_most_and_has_the_text_to_send(page: Pa
     assert text_of_22.count("granted</span>") == len(UNLOCKS) - 2
 
 
+def test_a_customer_is_asked_for_each_missing_permission_and_for_all_at_once(
+    page: PageClient,
+) -> None:
+    body = read(page, "/connections/22")
+    texts = dict(re.findall(r'<textarea id="ask-([\w.]+)-text" readonly[^>]*>([^<]+)<', body))
+    assert set(texts) == {"all", "Sites.Read.All", "RoleManagement.Read.Directory"}
+    roles = texts["RoleManagement.Read.Directory"]
+    assert "read role definitions and role assignments of your" in unescape(roles)
+    assert "permissions Sites.Read.All and RoleManagement.Read.Directory" in texts["all"]
+    assert body.count("data-copy=") == 3
+    matrix = read(page, "/permissions").partition('id="c22"')[2].partition("</tr>")[0]
+    assert re.findall(r"<p><code>([\w.]+)</code>", matrix) == list(texts)[1:]
+    assert matrix.count("<textarea") == 1
+
+
 def test_each_count_of_a_permission_leads_to_its_customers(page: PageClient) -> None:
     body = read(page, "/permissions", permission="Sites.Read.All", state="missing")
     assert sorted(list_rows(body, "c")) == [20, 21, 22]

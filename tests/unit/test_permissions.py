@@ -22,6 +22,8 @@ from worker.overview.permissions import (
     PermissionState,
     build_permission_rows,
     judge_permissions,
+    list_permission_requests,
+    write_whole_request,
 )
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
@@ -141,13 +143,13 @@ def test_a_broken_connection_tells_nothing_of_what_it_read_before(
 def test_one_text_asks_for_all_that_is_missing() -> None:
     lacking = connection(name="Contoso", streams=(refuse("sites"), refuse("users")))
     (row,) = build_permission_rows(build_fleet([lacking]))
-    text = row.customer_text
+    text = write_whole_request(row.connection, row.requests)
     assert text is not None
     assert "cannot read users and sites of your Microsoft 365 tenant (Contoso)" in text
     assert "lacks the permissions User.Read.All and Sites.Read.All" in text
     assert "adminconsent" in text
     (whole,) = build_permission_rows(build_fleet([connection()]))
-    assert whole.customer_text is None
+    assert write_whole_request(whole.connection, whole.requests) is None
 
 
 def test_connections_that_are_not_synced_have_no_row() -> None:
@@ -215,3 +217,36 @@ def test_a_key_of_another_order_is_refused() -> None:
     page = list_permissions(fleet, PermissionFilter(), sort=PermissionSort.NAME, limit=1)
     with pytest.raises(InvalidInput, match="another order"):
         list_permissions(fleet, PermissionFilter(), sort=PermissionSort.ID, after=page.next_key)
+
+
+def test_a_permission_is_asked_for_once_with_all_that_was_refused() -> None:
+    roles = [refuse("role_definitions"), refuse("role_assignments")]
+    fleet = build_fleet([connection(streams=(*roles, refuse("groups")))])
+    (one,) = fleet.in_use
+    groups, both = list_permission_requests(one)
+    assert groups.resources == ["groups", "group_members"]
+    assert both.resources == ["role_definitions", "role_assignments"]
+    assert len(both.reasons) == 2
+    assert "cannot read role definitions and role assignments of" in both.text
+    whole = write_whole_request(one, [groups, both])
+    assert whole is not None
+    assert f"{groups.permission} and {both.permission}" in whole
+    assert write_whole_request(one, [both]) == both.text
+    assert write_whole_request(one, []) is None
+
+
+def test_who_lacks_the_organization_is_asked_for_that_first() -> None:
+    broken = {"status": ConnectionStatus.BROKEN.value, "status_reason": TENANT_UNKNOWN}
+    (one,) = build_fleet([connection(**broken, streams=(refuse("sites"),))]).in_use
+    requests = list_permission_requests(one)
+    assert [it.permission for it in requests] == [ORGANIZATION, "Sites.Read.All"]
+    assert write_whole_request(one, requests) == requests[0].text
+
+
+def test_what_a_customer_is_asked_has_the_client_id_of_the_settings() -> None:
+    service = ServiceFacts(now=NOW, tick_seconds=5, queues=ALL_QUEUES, client_ids=("an-id",))
+    fleet = judge([connection(streams=(refuse("sites"), refuse("groups")))], service)
+    requests = list_permission_requests(fleet.in_use[0])
+    texts = [*(one.text for one in requests), write_whole_request(fleet.in_use[0], requests)]
+    assert len(texts) == 3
+    assert all(one and "client_id=an-id" in one for one in texts)

@@ -53,15 +53,22 @@ def insert_client_id(
 
     ``client_ids`` are as the setting has them: ids, or ``integration=id``.
     """
-    client_id = find_client_id(integration, client_ids)
-    if client_id is None:
+    if not client_ids:
         return conditions
     return tuple(
         one
         if one.customer_text is None
-        else replace(one, customer_text=one.customer_text.replace(CLIENT_ID, client_id))
+        else replace(
+            one, customer_text=fill_in_client_id(one.customer_text, integration, client_ids)
+        )
         for one in conditions
     )
+
+
+def fill_in_client_id(customer_text: str, integration: str, client_ids: Sequence[str]) -> str:
+    """Return a text to a customer with the client id of an integration, if a setting has it."""
+    client_id = find_client_id(integration, client_ids)
+    return customer_text if client_id is None else customer_text.replace(CLIENT_ID, client_id)
 
 
 def find_client_id(integration: str, client_ids: Sequence[str]) -> str | None:

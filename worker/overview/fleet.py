@@ -19,7 +19,7 @@ from worker.conditions.connection_judge import judge_connection
 from worker.conditions.facts import ConnectionFacts, ServiceFacts, SharedFacts
 from worker.conditions.fleet_judge import judge_fleet
 from worker.conditions.fold import fold_conditions
-from worker.conditions.texts import insert_client_id
+from worker.conditions.texts import fill_in_client_id, insert_client_id
 from worker.core.errors import RetryLater, ServerUnavailable
 from worker.core.settings import Settings
 from worker.delivery.store.sink_facts import load_sink_facts
@@ -94,6 +94,11 @@ class FleetConnection:
         """The age of its oldest resource; None if one was never loaded."""
         fresh_at = self.facts.fresh_at
         return None if fresh_at is None else self._situation.now.timestamp() - fresh_at
+
+    def complete_text(self, customer_text: str) -> str:
+        """Return a text to the customer with the client id of our application, if it is set."""
+        client_ids = self._situation.service.client_ids
+        return fill_in_client_id(customer_text, self.facts.integration, client_ids)
 
     @property
     def search_text(self) -> str:

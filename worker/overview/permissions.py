@@ -6,6 +6,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
+import msgspec
+
 from models.connection import ConnectionStatus
 from models.resources import RESOURCES
 from worker.conditions.condition import Code, Condition
@@ -64,22 +66,58 @@ class PermissionRow:
             self.missing = [name for name, state in states.items() if state is lacking]
 
     @property
-    def conditions(self) -> list[Condition]:
-        """Its conditions that are about permissions."""
-        found = self.connection.conditions
-        return [one for one in found if one.code is Code.PERMISSION_MISSING]
+    def requests(self) -> "Sequence[PermissionRequest]":
+        """What to ask the customer for: each missing permission."""
+        return list_permission_requests(self.connection) if self.missing else []
 
-    @property
-    def customer_text(self) -> str | None:
-        """What to send to the customer, if anything is missing."""
-        missing = self.missing
-        if not missing:
-            return None
-        facts = self.connection.facts
-        if ORGANIZATION_PERMISSION in missing:
-            return write_reconnect_text(facts, ORGANIZATION_PERMISSION)
-        refused = [name for one in missing for name in UNLOCKS[one]]
-        return write_permissions_text(facts, missing, refused)
+
+class PermissionRequest(msgspec.Struct, frozen=True):
+    """A permission that a customer has not granted, and what to send to them."""
+
+    permission: str
+    resources: Sequence[str]
+    """What cannot be read without it; none: nothing can."""
+    reasons: Sequence[str]
+    """What was refused, and with which words."""
+    text: str
+
+
+def list_permission_requests(one: FleetConnection) -> list[PermissionRequest]:
+    """Return the permissions that a customer can grant, each once, with all that it unlocks."""
+    refused: dict[str, list[Condition]] = {}
+    for condition in one.conditions:
+        # Without a text there is nothing that the customer could do.
+        if condition.code is Code.PERMISSION_MISSING and condition.customer_text is not None:
+            name = condition.resource
+            permission = RESOURCES[name].permission if name else ORGANIZATION_PERMISSION
+            refused.setdefault(permission, []).append(condition)
+    return [_build_request(one, name, refused[name]) for name in UNLOCKS if name in refused]
+
+
+def _build_request(
+    one: FleetConnection, permission: str, conditions: Sequence[Condition]
+) -> PermissionRequest:
+    refused = {condition.resource for condition in conditions} - {None}
+    resources = [n for n, one in RESOURCES.items() if n in refused or one.parent in refused]
+    text = (
+        write_permissions_text(one.facts, [permission], resources)
+        if resources
+        else write_reconnect_text(one.facts, permission)
+    )
+    reasons = [condition.sentence for condition in conditions]
+    return PermissionRequest(permission, resources, reasons, one.complete_text(text))
+
+
+def write_whole_request(one: FleetConnection, requests: Sequence[PermissionRequest]) -> str | None:
+    """Return one text that asks for all that is missing; None if nothing is."""
+    for request in requests:
+        if len(requests) == 1 or not request.resources:
+            return request.text  # without the organization nothing else can be judged
+    if not requests:
+        return None
+    resources = [name for request in requests for name in request.resources]
+    names = [request.permission for request in requests]
+    return one.complete_text(write_permissions_text(one.facts, names, resources))
 
 
 def build_permission_rows(fleet: Fleet) -> Sequence[PermissionRow]:

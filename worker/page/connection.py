@@ -9,6 +9,7 @@ from msgspec import Meta
 from models.connection import ConnectionStatus
 from worker.overview.connection_look import ConnectionLook
 from worker.overview.fleet import Fleet, FleetConnection
+from worker.overview.permissions import list_permission_requests, write_whole_request
 from worker.page.connection_charts import build_charts
 from worker.page.connection_operations import build_operation
 from worker.page.connection_rows import (
@@ -16,7 +17,6 @@ from worker.page.connection_rows import (
     count_changes,
     list_change_kinds,
     list_changes,
-    list_permissions,
     list_resources,
     list_walks,
 )
@@ -100,7 +100,7 @@ def _build_values(
     facts, now, history = one.facts, fleet.now, look.history
     resources = list_resources(facts, look.streams, history.rows, now)
     operations = [build_operation(it, one, fleet.service) for it in look.operations]
-    wanted = visit.query.operation
+    wanted, permissions = visit.query.operation, list_permission_requests(one)
     return {
         "connection": describe_identity(one),
         "facts": {
@@ -124,7 +124,8 @@ def _build_values(
         "resources": resources,
         "held": [it for it in resources if it.held],
         "walks": list_walks(look.streams, now, is_running=facts.holder is not None),
-        "permissions": list_permissions(one),
+        "permissions": permissions,
+        "whole_request": write_whole_request(one, permissions),
         "runs": [build_run(it) for it in look.runs],
         "kinds": list_change_kinds(history.changes),
         "counts": count_changes(history.changes),

@@ -1,4 +1,4 @@
-"""The rows of the page of a connection: resources, walks under way, changes, permissions. Pure."""
+"""The rows of the page of a connection: resources, walks under way, runs, changes. Pure."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -9,11 +9,9 @@ import msgspec
 from models.resources import RESOURCES
 from models.run import RunState, RunTrigger
 from models.stream import NOT_LICENSED_PHASE, Phase, compute_late_after
-from worker.conditions.condition import Code
 from worker.conditions.facts import ConnectionFacts
 from worker.events.object_names import describe_object
 from worker.events.recent_changes import RecentChanges
-from worker.overview.fleet import FleetConnection
 from worker.store.mirror.count_live import MOST_COUNTED
 
 _PHASES: Final[Mapping[str, str]] = {
@@ -96,15 +94,6 @@ class ChangeCounts(msgspec.Struct, frozen=True):
 
     resource: str
     numbers: list[int]
-
-
-class MissingPermission(msgspec.Struct, frozen=True):
-    """A permission that the customer has not granted."""
-
-    permission: str
-    unlocks: list[str]
-    reasons: list[str]
-    text: str
 
 
 def list_resources(
@@ -239,25 +228,3 @@ def count_changes(changes: RecentChanges) -> list[ChangeCounts]:
         ChangeCounts(name, [numbers.get((name, kind), 0) for kind in kinds])
         for name in dict.fromkeys(one.resource for one in changes.counts)
     ]
-
-
-def list_permissions(one: FleetConnection) -> list[MissingPermission]:
-    """Return the permissions that the customer can grant, each with all that it unlocks."""
-    found: dict[str, MissingPermission] = {}
-    for condition in one.conditions:
-        name = condition.resource
-        if condition.code is not Code.PERMISSION_MISSING or name is None:
-            continue
-        if condition.customer_text is None:
-            continue
-        permission = RESOURCES[name].permission
-        known = found.get(
-            permission, MissingPermission(permission, [], [], condition.customer_text)
-        )
-        unlocked = [name, *(edge.name for edge in RESOURCES.values() if edge.parent == name)]
-        found[permission] = msgspec.structs.replace(
-            known,
-            unlocks=[*known.unlocks, *unlocked],
-            reasons=[*known.reasons, condition.sentence],
-        )
-    return list(found.values())

@@ -1,5 +1,6 @@
 """The page of permissions: which customer has granted what, and the text to send to who has not."""
 
+from collections.abc import Sequence
 from typing import Annotated, Final
 
 import msgspec
@@ -14,9 +15,11 @@ from worker.overview.permission_listing import (
 )
 from worker.overview.permissions import (
     UNLOCKS,
+    PermissionRequest,
     PermissionRow,
     PermissionState,
     count_lacking,
+    write_whole_request,
 )
 from worker.page.page import PageQuery, View, Visit
 from worker.web.problem import name_mistakes
@@ -71,9 +74,9 @@ class CustomerPermissions(msgspec.Struct, frozen=True):
     status: str
     cells: list[tuple[str, PermissionState]]
     missing: int
-    sentences: list[str]
-    """What was refused, and with which words."""
+    requests: Sequence[PermissionRequest]
     customer_text: str | None
+    """What asks for all of them."""
 
 
 def count_lacking_customers(fleet: Fleet) -> int:
@@ -141,7 +144,7 @@ def _describe_unlocked(resources: tuple[str, ...]) -> str:
 
 
 def _build_row(row: PermissionRow) -> CustomerPermissions:
-    facts = row.connection.facts
+    facts, requests = row.connection.facts, row.requests
     return CustomerPermissions(
         id=facts.id,
         name=facts.name,
@@ -149,6 +152,6 @@ def _build_row(row: PermissionRow) -> CustomerPermissions:
         status=facts.status,
         cells=list(row.states.items()),
         missing=len(row.missing),
-        sentences=[one.sentence for one in row.conditions],
-        customer_text=row.customer_text,
+        requests=requests,
+        customer_text=write_whole_request(row.connection, requests),
     )

@@ -137,6 +137,27 @@ document.addEventListener("change", (event) => {
   updateSelection();
 });
 
+// Without the right to use the clipboard, as over plain HTTP, the text is selected and copied.
+async function copy(button) {
+  const field = document.getElementById(button.dataset.copy);
+  let done = true;
+  try {
+    await navigator.clipboard.writeText(field.value);
+  } catch {
+    field.select();
+    done = document.execCommand("copy");
+    if (done) button.focus();
+  }
+  button.textContent = done ? "Copied" : "Press Ctrl and C";
+  setTimeout(() => { button.textContent = "Copy the text"; }, 3000);
+  announce(done ? "Copied the text." : "The text is selected, but not copied.");
+}
+
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("button[data-copy]");
+  if (button) copy(button);
+});
+
 document.addEventListener("keydown", (event) => {
   const isTyping = event.target.matches("input, select, textarea");
   if (event.key === "/" && !isTyping && !event.ctrlKey && !event.metaKey) {
@@ -145,6 +166,7 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
+root.classList.add("scripted");
 updateSelection();
 tick();
 setInterval(tick, 1000);
