@@ -39,7 +39,7 @@ def test_a_queue_without_a_worker_is_named_at_once(service: Service, mirror: Mir
     assert "No worker consumes manual, scheduled" in call(service, "workers").stdout
     asked = call(service, "resync", "1")
     assert asked.returncode == 75
-    assert "queued, but no worker consumes manual, maintenance" in asked.stderr
+    assert "requested, but no worker consumes manual, maintenance" in asked.stderr
     wanted = "select requested_at is not null from sync.connections"
     assert fetch_scalar(mirror.database, wanted), "and it is kept for the worker that comes"
 

@@ -186,7 +186,7 @@ def test_many_customers_are_synced_again_after_a_look_at_the_price(
     hand_in.activate(browser.find_named("button", "Resync"))
     browser.wait(lambda: browser.path.startswith("/operations/"), "no operation is shown")
     site.run_operations()
-    browser.wait_for_text("queued for a sync")
+    browser.wait_for_text("the next run of each")
     assert_audited(hand_in, "resync")
 
 

@@ -453,7 +453,7 @@ def test_the_digest_of_what_is_held_does_not_depend_on_the_order(database: Datab
 def test_a_resync_of_a_paused_connection_says_when_it_starts(fleet: Database) -> None:
     run(fleet, send(fleet, Action.PAUSE, PauseParameters(), 1))
     _, (target,) = run(fleet, send(fleet, Action.RESYNC, ResyncParameters(), 1))
-    assert target.detail == "queued; it starts when the pause ends"
+    assert target.detail == "requested; it starts when the pause ends"
     assert load(fleet).requested_at is not None
 
 

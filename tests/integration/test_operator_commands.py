@@ -1,6 +1,7 @@
 """The commands approve, resync, pause and resume as operators and scripts meet them."""
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -192,6 +193,32 @@ def test_operations_are_listed_shown_and_cancelled(fleet: Database, run: Run) ->
     refused = run("operations", "cancel", "1")
     assert "has finished: it succeeded; nothing was cancelled" in str(refused.exception)
     assert "there is no operation 9" in str(run("operations", "show", "9").exception)
+
+
+def test_a_resync_is_requested_until_a_run_has_served_it(fleet: Database, run: Run) -> None:
+    assert "requested; a worker" in run("resync", "1").stdout
+    one = told(run("resync", "1", "--json"))
+    assert (one["state"], one["outcome"]) == ("succeeded", "requested")
+    many = run("resync", "--search", "fabrikam", "--yes", "--expect", "2").stdout
+    assert many == "resync: connections: 2 requested, 0 failed\n"
+    listed = run("operations", "list").stdout
+    assert "requested" in listed
+    assert "succeeded" not in listed
+    assert {one["outcome"] for one in told(run("operations", "list", "--json"))} == {"requested"}
+    shown = run("operations", "show", "1").stdout
+    assert re.search(r"resync by ann: requested at .* for 1 connection; the next run", shown)
+    assert "requested (UTC)" in shown
+    assert "waits: " in shown
+    assert "done" not in run("audit", "--limit", "1").stdout.splitlines()[1]
+    execute(
+        fleet,
+        "insert into sync.runs (connection_id, trigger, state, started_at, finished_at)"
+        " values (1, 'manual', 'partial', clock_timestamp(), clock_timestamp())",
+    )
+    execute(fleet, "update sync.connections set requested_at = null where id = 1")
+    (after,) = told(run("operations", "show", "1", "--json"))["connections"]
+    assert (after["sync"]["run_state"], after["sync"]["is_over"]) == ("partial", True)
+    assert re.search(r"run \d+ partial", run("operations", "show", "1").stdout)
 
 
 def test_a_refused_action_has_an_entry(fleet: Database, run: Run) -> None:

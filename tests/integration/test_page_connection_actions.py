@@ -132,7 +132,7 @@ def test_a_resync_says_its_price_and_leads_to_its_outcome(
     assert re.search(r": requested ; run \d+ partial now", done)
     assert "waits: " not in done
     assert "asked for by" not in get_text(page.get(path)), "only the one that was led to is shown"
-    assert "resync, done" in done, "the audit is on the page"
+    assert "resync, requested" in done, "the audit is on the page"
 
 
 def test_a_resync_is_requested_until_a_run_has_ended(web: WebApplication, page: PageClient) -> None:
@@ -140,7 +140,7 @@ def test_a_resync_is_requested_until_a_run_has_ended(web: WebApplication, page: 
     assert execute(web.database, 1)
     web.context.fleet.invalidate()
     shown = get_text(page.get("/operations/1"))
-    assert "requested 1 connection is queued for a sync; the list below shows" in shown
+    assert "UTC for 1 connection; the next run of each tells" in shown
     assert "1 of 1 requested" in shown
     assert "waits: due" in shown
     assert "succeeded" not in shown

@@ -217,6 +217,34 @@ def test_a_key_makes_a_repeated_request_harmless(web: WebApplication) -> None:
     assert odd.status == 422
 
 
+def test_a_resync_is_requested_and_each_connection_has_the_run_that_followed(
+    web: WebApplication,
+) -> None:
+    done = run(web, web.client.post("/api/connections/3/resync"))
+    assert (done["operation"]["state"], done["operation"]["outcome"]) == ("succeeded", "requested")
+    assert "the next run of each" in done["sentence"]
+    (one,) = done["connections"]
+    assert one["detail"].startswith("requested; ")
+    assert one["sync"]["waits"]
+    assert (one["sync"]["is_over"], one["sync"]["run_id"]) == (False, None)
+    (listed,) = web.client.get("/api/operations").json["operations"]
+    assert listed["outcome"] == "requested"
+    with web.database.open_transaction() as db:
+        db.execute(
+            text("""
+                insert into sync.runs (connection_id, trigger, state, started_at, finished_at)
+                values (3, 'manual', 'succeeded', clock_timestamp(), clock_timestamp())
+            """)
+        )
+        db.execute(text("update sync.connections set requested_at = null where id = 3"))
+    web.context.fleet.invalidate()
+    (after,) = web.client.get(f"/api/operations/{listed['id']}").json["connections"]
+    assert after["sync"]["is_over"]
+    assert after["sync"]["run_state"] == "succeeded"
+    paused = run(web, web.client.post("/api/connections/3/pause"))
+    assert (paused["operation"]["outcome"], paused["connections"][0]["sync"]) == ("done", None)
+
+
 def test_a_bulk_action_says_its_price_and_needs_the_number_repeated(web: WebApplication) -> None:
     wanted = {"filter": {"text": "Customer 1"}}
     price = web.client.post("/api/bulk/resync", {**wanted, "dry_run": True})

@@ -273,9 +273,9 @@ def _apply(
         asked = request_resync(
             db, connection.id, list(parameters.resources) or None, full=parameters.full
         )
-        detail = "queued; a worker usually starts it within seconds"
+        detail = "requested; a worker usually starts it within seconds"
         if connection.is_operator_paused:
-            detail = "queued; it starts when the pause ends"
+            detail = "requested; it starts when the pause ends"
         return detail, {"requested_at": asked.isoformat()}
     if isinstance(parameters, PauseParameters):
         done = pause(db, connection, by=by, reason=parameters.reason, until=parameters.until)

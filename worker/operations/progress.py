@@ -1,9 +1,10 @@
 """What an operation waits for, and when it moves, in one sentence. Pure."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Final
 
-from models.operation import OperationState, TargetState
+from models.operation import Action, OperationState, TargetState
 from models.run import RunTrigger
 from worker.conditions.facts import ServiceFacts
 from worker.core.time_text import render_age, render_count, render_moment
@@ -17,6 +18,9 @@ def describe_progress(
     operation: Operation, counts: Mapping[TargetState, int], service: ServiceFacts
 ) -> str:
     """Return how far an operation is; one that is not finished says what it waits for."""
+    is_requested = operation.action is Action.RESYNC and counts[TargetState.DONE]
+    if is_requested and operation.finished_at is not None:
+        return _describe_requested(operation.finished_at, counts, service)
     done = f"{operation.targets - counts[TargetState.QUEUED]:,} of "
     done += f"{render_count(operation.targets, 'connection')} done"
     if operation.finished_at is not None:
@@ -26,6 +30,19 @@ def describe_progress(
         ending = f", {failed:,} of them failed" if failed else ""
         return f"finished at {render_moment(operation.finished_at, service.now)}: {done}{ending}"
     return f"{_describe_state(operation, done)}; {describe_wait(operation.state, service)}"
+
+
+def _describe_requested(
+    at: datetime, counts: Mapping[TargetState, int], service: ServiceFacts
+) -> str:
+    """Return that a resync is recorded, which is before anything is read."""
+    requested, failed = counts[TargetState.DONE], counts[TargetState.FAILED]
+    ending = f"; it failed for {failed:,}" if failed else ""
+    return (
+        f"requested at {render_moment(at, service.now)} for "
+        f"{render_count(requested, 'connection')}{ending}; the next run of each tells "
+        "the rest"
+    )
 
 
 def _describe_state(operation: Operation, done: str) -> str:

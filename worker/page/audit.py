@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from models.audit import AuditAction, AuditOutcome
+from worker.operations.outcome import name_state
 from worker.operations.parameter_text import describe_parameters
 from worker.overview.fleet import Fleet
 from worker.page.page import View, Visit
@@ -86,14 +87,15 @@ def _read(visit: Visit, wanted: AuditFilter) -> tuple[list[AuditEntry], int]:
 
 def _build_row(entry: AuditEntry, fleet: Fleet) -> AuditRow:
     known = None if entry.connection_id is None else fleet.by_id.get(entry.connection_id)
+    outcome = name_state(entry.action, entry.outcome.value)
     return AuditRow(
         id=entry.id,
         occurred_at=entry.occurred_at,
         actor=entry.actor,
         via=entry.via.value,
         action=entry.action,
-        outcome=entry.outcome.value,
-        mark=_MARKS[entry.outcome],
+        outcome=outcome,
+        mark=_MARKS[entry.outcome] if outcome == entry.outcome else "info",
         connection_id=None if known is None else known.id,
         customer=None if known is None else known.facts.title,
         subject=entry.subject,

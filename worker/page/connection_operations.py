@@ -6,9 +6,12 @@ import msgspec
 
 from models.operation import Action, OperationState, TargetState
 from worker.conditions.facts import ServiceFacts
+from worker.operations.outcome import OperationOutcome
 from worker.operations.progress import describe_wait
 from worker.overview.fleet import FleetConnection
-from worker.page.resync_outcome import ResyncOutcome, find_outcome
+from worker.overview.resync_outcome import ResyncOutcome
+from worker.page.next_move import find_held_outcome
+from worker.page.runs import mark_run
 from worker.store.state.connection_operations import ConnectionOperation
 
 
@@ -32,7 +35,7 @@ def build_operation(
     state = operation.target_state
     sync = None
     if operation.action is Action.RESYNC and state is TargetState.DONE:
-        sync = find_outcome(one, operation.finished_at)
+        sync = find_held_outcome(one, operation.finished_at)
     return OperationRow(
         id=operation.id,
         action=operation.action,
@@ -47,7 +50,7 @@ def build_operation(
 
 def _choose_mark(state: TargetState, sync: ResyncOutcome | None) -> str:
     if sync is not None:
-        return sync.mark
+        return mark_run(sync.state)
     if state is TargetState.FAILED:
         return "error"
     return "well" if state is TargetState.DONE else "info"
@@ -61,5 +64,5 @@ def _describe(
         state = "running" if operation.state is OperationState.RUNNING else "queued"
         return f"{state}; {describe_wait(operation.state, service)}"
     if sync is not None:
-        return "requested"
+        return OperationOutcome.REQUESTED.value
     return operation.detail or operation.target_state.value

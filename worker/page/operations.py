@@ -6,12 +6,10 @@ from typing import Annotated
 from msgspec import Meta
 
 from models.operation import Action, OperationState, TargetState
-from worker.conditions.facts import ServiceFacts
-from worker.core.time_text import render_count
 from worker.operations.cancel import cancel_operation
 from worker.operations.progress import describe_progress
+from worker.page.next_move import find_held_outcome
 from worker.page.page import PageQuery, Redirect, View, Visit
-from worker.page.resync_outcome import find_outcome
 from worker.store.state.metrics import set_statement_timeout
 from worker.store.state.operations import (
     Operation,
@@ -73,7 +71,7 @@ def show_operation(visit: Visit) -> View:
     values = {
         "query": query,
         "operation": operation,
-        "sentence": _describe(operation, counts, fleet.service),
+        "sentence": describe_progress(operation, counts, fleet.service),
         "counts": {state.value: number for state, number in counts.items()},
         "done": operation.targets - counts[TargetState.QUEUED],
         "can_cancel": operation.state is OperationState.QUEUED,
@@ -81,7 +79,7 @@ def show_operation(visit: Visit) -> View:
         "names": {str(k): one.facts.title for k, one in known.items() if one is not None},
         "is_resync": is_resync,
         "outcomes": {
-            str(one.connection_id): find_outcome(known[one.connection_id], one.finished_at)
+            str(one.connection_id): find_held_outcome(known[one.connection_id], one.finished_at)
             for one in found[:ROWS]
             if is_resync and one.state is TargetState.DONE
         },
@@ -100,21 +98,6 @@ def _read_one(
         operation = get_operation(db, number)
         targets = list_targets(db, number, after=query.after, limit=ROWS + 1, state=state)
         return operation, count_targets(db, number), targets
-
-
-def _describe(
-    operation: Operation, counts: Mapping[TargetState, int], service: ServiceFacts
-) -> str:
-    """Return how far it is. A resync ends when it is recorded, which is before anything is read."""
-    is_over = operation.finished_at is not None and counts[TargetState.DONE]
-    if operation.action is not Action.RESYNC or not is_over:
-        return describe_progress(operation, counts, service)
-    queued = counts[TargetState.DONE]
-    verb = "is" if queued == 1 else "are"
-    sentence = f"{render_count(queued, 'connection')} {verb} queued for a sync; "
-    if failed := counts[TargetState.FAILED]:
-        sentence += f"{failed:,} could not be queued; "
-    return f"{sentence}the list below shows when each has run"
 
 
 def cancel_waiting(visit: Visit) -> Redirect:

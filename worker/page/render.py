@@ -10,10 +10,12 @@ import msgspec
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from worker.conditions.texts import CLIENT_ID, CLIENT_ID_HINT
+from worker.operations.outcome import name_state
 from worker.page.charts import draw_chart
 from worker.page.format import render_duration, render_number, render_words
 from worker.page.frame import Frame
 from worker.page.page_actions import WITHOUT_ACTION
+from worker.page.runs import mark_run
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
 _TAG_BYTES: Final = 9
@@ -37,6 +39,8 @@ def get_environment() -> Environment:
     environment.filters["draw"] = draw_chart
     environment.globals["client_id_placeholder"] = CLIENT_ID
     environment.globals["client_id_hint"] = CLIENT_ID_HINT
+    environment.globals["name_state"] = name_state
+    environment.globals["mark_run"] = mark_run
     environment.globals["without_action"] = WITHOUT_ACTION
     return environment
 

@@ -26,6 +26,13 @@ STATE_MARKS: Final = {
     RunState.FAILED: "error",
 }
 """The mark of each outcome; its word says the same."""
+
+
+def mark_run(state: RunState | None) -> str:
+    """Return the mark of a run's outcome; None stands for a run that is yet to come."""
+    return "info" if state is None else STATE_MARKS[state]
+
+
 TRIGGERS: Final = {
     RunTrigger.MANUAL: "by hand",
     RunTrigger.SCHEDULED: "by schedule",

@@ -10,6 +10,7 @@ from models.operation import Action, OperationState, TargetState
 from models.run import RunState, RunTrigger
 from worker.conditions.activity import ActivityState
 from worker.conditions.condition import Code, Severity
+from worker.operations.outcome import OperationOutcome
 from worker.overview.listing import Sort
 from worker.web.answers import Word
 
@@ -123,7 +124,18 @@ MEANINGS: Final[Mapping[type[StrEnum], tuple[str, Mapping[str, str]]]] = {
         {
             "queued": "no worker has begun",
             "running": "a worker carries it out",
-            "succeeded": "it is done for all its connections",
+            "succeeded": "it is done for all its connections; a resync is recorded, and its runs "
+            "tell the rest",
+            "partial": "it failed for some of its connections",
+            "failed": "it failed for all of them",
+            "cancelled": "an operator cancelled it before a process began",
+        },
+    ),
+    OperationOutcome: (
+        "What an operation that has ended came to",
+        {
+            "requested": "a resync is recorded; `sync` of each connection tells what follows",
+            "done": "it is done for all its connections",
             "partial": "it failed for some of its connections",
             "failed": "it failed for all of them",
             "cancelled": "an operator cancelled it before a process began",
@@ -151,7 +163,7 @@ MEANINGS: Final[Mapping[type[StrEnum], tuple[str, Mapping[str, str]]]] = {
         "What became of an action",
         {
             "accepted": "it was queued or has begun; its outcome has an entry of its own",
-            "done": "it was done",
+            "done": "it was done; a resync was requested",
             "refused": "it was not allowed",
             "failed": "it ended with an error",
         },

@@ -8,6 +8,8 @@ from msgspec import Meta
 from models.audit import Via
 from models.connection import ConnectionStatus
 from models.operation import Action, OperationState, TargetState
+from models.run import RunState
+from worker.operations.outcome import OperationOutcome
 from worker.web.answers import Moment
 
 
@@ -16,7 +18,14 @@ class OperationAnswer(msgspec.Struct, frozen=True):
 
     id: Annotated[int, Meta(description="number of the operation")]
     action: Annotated[Action, Meta(description="what was asked for")]
-    state: Annotated[OperationState, Meta(description="how far it is")]
+    state: Annotated[
+        OperationState,
+        Meta(description="how far it is; a resync has `succeeded` once it is recorded"),
+    ]
+    outcome: Annotated[
+        OperationOutcome | None,
+        Meta(description="what it came to; `requested` for a resync; null before its end"),
+    ]
     parameters: Annotated[
         dict[str, Any], Meta(description="what it was asked with, and the filter of a bulk action")
     ]
@@ -37,6 +46,25 @@ class OperationAnswer(msgspec.Struct, frozen=True):
     ]
 
 
+class ResyncAnswer(msgspec.Struct, frozen=True):
+    """The sync that a resync led to, as far as it has come."""
+
+    is_over: Annotated[bool, Meta(description="whether a run has served the request")]
+    run_id: Annotated[
+        int | None, Meta(description="the latest run since then; null if none has run since")
+    ]
+    run_state: Annotated[RunState | None, Meta(description="how that run ended, or that it runs")]
+    at: Annotated[
+        Moment | None, Meta(description="when that run ended, or began if it is under way")
+    ]
+    waits: Annotated[
+        str | None, Meta(description="what the connection waits for; null if it is over or runs")
+    ]
+    next_at: Annotated[
+        Moment | None, Meta(description="when the connection moves next; null if not known")
+    ]
+
+
 class TargetAnswer(msgspec.Struct, frozen=True):
     """A connection of an operation, and what became of it."""
 
@@ -50,6 +78,10 @@ class TargetAnswer(msgspec.Struct, frozen=True):
         dict[str, Any] | None, Meta(description="counts, for programs; null if there are none")
     ]
     finished_at: Annotated[Moment | None, Meta(description="when it was done; null before that")]
+    sync: Annotated[
+        ResyncAnswer | None,
+        Meta(description="what a resync that is done led to; null for other actions"),
+    ] = None
 
 
 class OperationListAnswer(msgspec.Struct, frozen=True):

@@ -9,20 +9,24 @@ import msgspec
 
 from models.audit import Via
 from models.connection import ConnectionStatus
-from models.operation import Action
+from models.operation import Action, TargetState
 from models.resources import RESOURCES
 from worker.operations.cancel import cancel_operation
+from worker.operations.outcome import find_outcome
 from worker.operations.price import price
 from worker.operations.progress import describe_progress
 from worker.operations.request import OperationRequest, parse_parameters
 from worker.operations.selection import TargetSelection, select_targets
 from worker.operations.submit import submit_or_record
+from worker.overview.fleet import Fleet
+from worker.overview.resync_outcome import find_resync_outcome
 from worker.store.service.audit import Actor
 from worker.store.state.connections import get_connection
 from worker.store.state.metrics import set_statement_timeout
 from worker.store.state.operations import (
     IdempotencyKey,
     Operation,
+    Target,
     count_targets,
     get_operation,
     list_operations,
@@ -41,6 +45,7 @@ from worker.web.operation_answers import (
     OperationDetailsAnswer,
     OperationListAnswer,
     PriceAnswer,
+    ResyncAnswer,
     TargetAnswer,
 )
 from worker.web.problem import FieldProblem, name_mistakes, refuse_values
@@ -194,13 +199,12 @@ def get_one_operation(call: Call) -> Reply:
             limit=query.limit + 1,
             state=get_given(query.state),
         )
-    shown = [
-        msgspec.convert(one, TargetAnswer, from_attributes=True) for one in found[: query.limit]
-    ]
-    last = shown[-1].connection_id if len(found) > query.limit else None
     fleet = call.context.fleet.get_readable()
     if operation.finished_at is not None and operation.finished_at > fleet.now:
         call.context.fleet.invalidate()  # who waited for it sees what it did
+        fleet = call.context.fleet.get_readable()
+    shown = [_build_target(operation, one, fleet) for one in found[: query.limit]]
+    last = shown[-1].connection_id if len(found) > query.limit else None
     sentence = describe_progress(operation, counts, fleet.service)
     return Reply(OperationDetailsAnswer(_build_operation(operation), sentence, counts, shown, last))
 
@@ -252,4 +256,15 @@ def get_held(call: Call) -> Reply:
 
 
 def _build_operation(operation: Operation) -> OperationAnswer:
-    return msgspec.convert(operation, OperationAnswer, from_attributes=True)
+    outcome = find_outcome(operation.action, operation.state)
+    return msgspec.convert({**vars(operation), "outcome": outcome}, OperationAnswer)
+
+
+def _build_target(operation: Operation, target: Target, fleet: Fleet) -> TargetAnswer:
+    answer = msgspec.convert(target, TargetAnswer, from_attributes=True)
+    if operation.action is not Action.RESYNC or target.state is not TargetState.DONE:
+        return answer
+    found = find_resync_outcome(fleet.by_id.get(target.connection_id), target.finished_at)
+    if found is None:
+        return answer
+    return msgspec.structs.replace(answer, sync=ResyncAnswer(**found.to_json()))

@@ -6,6 +6,7 @@ from datetime import datetime
 import click
 
 from models.audit import AuditAction
+from worker.operations.outcome import name_state
 from worker.operations.parameter_text import describe_parameters
 from worker.ops.cli.output import (
     json_option,
@@ -70,7 +71,8 @@ def audit(
 
     Each action through the command line, the HTTP API or the service itself has an entry: when,
     who, through which face (cli, api, page or service), what, on what, and its outcome. "accepted"
-    means that the work was queued or has begun; a later entry has its outcome. Entries cannot be
+    means that the work was queued or has begun; a later entry has its outcome. A resync is
+    "requested" once it is recorded ("done" with --json); 'runs' tells the rest. Entries cannot be
     changed or removed, and outlive the connection that they are about.
 
     The name of an operator of the command line is the user of the host, or TENANT_MIRROR_ACTOR.
@@ -131,7 +133,7 @@ def _build_row(entry: AuditEntry, known: Mapping[int, Connection]) -> list[objec
         entry.actor,
         entry.via.value,
         entry.action,
-        entry.outcome.value,
+        name_state(entry.action, entry.outcome.value),
         _describe_subject(entry, known),
         describe_parameters(entry.parameters),
         entry.detail,

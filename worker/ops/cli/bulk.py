@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from models.connection import ConnectionStatus
-from models.operation import Action
+from models.operation import Action, TargetState
 from worker.conditions.condition import Code
 from worker.core.settings import Settings
 from worker.operations.actor import get_host_actor
+from worker.operations.outcome import find_outcome, name_state
 from worker.ops.cli.exit_codes import EXIT_FAILED, EXIT_PARTIAL
 from worker.ops.cli.filter_options import Option, build_filter_options
 from worker.ops.cli.output import confirm, print_json, print_line
@@ -233,6 +234,7 @@ def _report(action: Action, choice: Choice, outcome: "Outcome", *, as_json: bool
                 "action": action,
                 "operation": outcome.operation.id,
                 "state": outcome.operation.state,
+                "outcome": find_outcome(action, outcome.operation.state),
                 "connections": len(outcome.targets),
                 "failed": [{"id": one.connection_id, "detail": one.detail} for one in failed],
             }
@@ -240,7 +242,8 @@ def _report(action: Action, choice: Choice, outcome: "Outcome", *, as_json: bool
         return
     labels = {one.id: one.title for one in choice.connections}
     done = len(outcome.targets) - len(failed)
-    print_line(f"{action}: connections: {done:,} done, {len(failed):,} failed")
+    word = name_state(action, TargetState.DONE)
+    print_line(f"{action}: connections: {done:,} {word}, {len(failed):,} failed")
     for one in failed[:MAX_LISTED]:
         print_line(f"  {labels[one.connection_id]}: {one.detail}", err=True)
     if len(failed) > MAX_LISTED:
@@ -272,6 +275,7 @@ def report_single(connection: Connection, outcome: "Outcome", *, as_json: bool) 
                 "id": connection.id,
                 "operation": outcome.operation.id,
                 "state": outcome.operation.state,
+                "outcome": find_outcome(outcome.operation.action, outcome.operation.state),
                 "detail": target.detail,
                 **(target.result or {}),
             }

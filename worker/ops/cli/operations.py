@@ -1,12 +1,13 @@
 """The commands of the group ``operations``: actions that were asked for, and cancelling them."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from models.operation import OperationState, TargetState
+from models.operation import Action, OperationState, TargetState
 from worker.core.time_text import render_count
+from worker.operations.outcome import find_outcome, name_state
 from worker.operations.parameter_text import describe_parameters
 from worker.ops.cli.output import (
     json_option,
@@ -26,6 +27,10 @@ from worker.store.state.operations import (
     list_operations,
     list_targets,
 )
+
+if TYPE_CHECKING:
+    from worker.overview.fleet import Fleet
+    from worker.overview.resync_outcome import ResyncOutcome
 
 MAX_LIMIT = 10_000
 _EXAMPLES = """\b
@@ -86,7 +91,7 @@ def list_(
         single = list_single_targets(db, [one.id for one in shown if one.targets == 1])
         named = {one.id: one for one in get_connections(db, single.values())}
     if as_json:
-        print_json([vars(one) for one in shown])
+        print_json([_build_json(one) for one in shown])
         return
     if not shown:
         narrows = connection or states or before
@@ -109,7 +114,7 @@ def _build_row(one: Operation, titles: Mapping[int, str]) -> list[object]:
         one.action.value,
         titles.get(one.id) or render_count(one.targets, "connection"),
         describe_parameters(one.parameters),
-        one.state.value,
+        name_state(one.action, one.state),
         one.error,
     ]
 
@@ -141,36 +146,69 @@ def show(*, operation: int, state: str | None, limit: int, as_json: bool) -> Non
             wanted = None if state is None else TargetState(state)
             targets = list_targets(db, operation, limit=limit, state=wanted)
             named = get_connections(db, [one.connection_id for one in targets])
-        service = load_fleet(database, settings, ids=[]).service
-    sentence = describe_progress(found, counts, service)
+        ids = [one.connection_id for one in targets] if found.action is Action.RESYNC else []
+        fleet = load_fleet(database, settings, ids=ids)
+    syncs = _find_syncs(fleet, found.action, targets)
+    sentence = describe_progress(found, counts, fleet.service)
     if as_json:
-        shown = [vars(one) for one in targets]
-        print_json({**vars(found), "sentence": sentence, "counts": counts, "connections": shown})
+        told = {number: one.to_json() for number, one in syncs.items()}
+        shown = [vars(one) | {"sync": told.get(one.connection_id)} for one in targets]
+        print_json(
+            {**_build_json(found), "sentence": sentence, "counts": counts, "connections": shown}
+        )
         return
     print_line(f"operation {found.id}, {found.action} by {found.actor}: {sentence}")
     if asked := describe_parameters(found.parameters):
         print_line(f"  with {asked}")
     print_line()
-    _print_targets(targets, named)
+    _print_targets(found.action, targets, named, syncs)
     left = (found.targets if wanted is None else counts[wanted]) - len(targets)
     if left > 0:
         print_line(f"and {left:,} more: --limit N or --json shows them", err=True)
 
 
-def _print_targets(targets: Sequence[Target], named: Sequence[Connection]) -> None:
+def _build_json(one: Operation) -> dict[str, Any]:
+    """Return an operation for programs, also with what people are told that it came to."""
+    return {**vars(one), "outcome": find_outcome(one.action, one.state)}
+
+
+def _find_syncs(
+    fleet: "Fleet", action: Action, targets: Sequence[Target]
+) -> Mapping[int, "ResyncOutcome"]:
+    """Return what a resync has led to, by connection."""
+    from worker.overview.resync_outcome import find_resync_outcome
+
+    done = [one for one in targets if action is Action.RESYNC and one.state is TargetState.DONE]
+    found = {
+        one.connection_id: find_resync_outcome(fleet.by_id.get(one.connection_id), one.finished_at)
+        for one in done
+    }
+    return {number: one for number, one in found.items() if one is not None}
+
+
+def _print_targets(
+    action: Action,
+    targets: Sequence[Target],
+    named: Sequence[Connection],
+    syncs: Mapping[int, "ResyncOutcome"],
+) -> None:
+    from worker.overview.resync_outcome import describe_resync_outcome
+
     if not targets:
         print_line("no connection of it is in that state")
         return
     titles = {one.id: one.title for one in named}
     print_table(
         "",
-        ["connection", "state", "done (UTC)", "detail"],
+        ["connection", "state", f"{name_state(action, TargetState.DONE)} (UTC)", "detail"],
         [
             [
                 titles.get(one.connection_id, f"id {one.connection_id}"),
-                one.state.value,
+                name_state(action, one.state),
                 render_time(one.finished_at),
-                one.detail,
+                describe_resync_outcome(syncs[one.connection_id])
+                if one.connection_id in syncs
+                else one.detail,
             ]
             for one in targets
         ],

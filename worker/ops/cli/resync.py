@@ -107,7 +107,7 @@ def _warn_if_idle(database: Database, label: str) -> bool:
     with database.open_transaction() as db:
         idle = list_unserved_queues(list_workers(db), (RunTrigger.MANUAL.value, MAINTENANCE))
     if idle:
-        print_line(f"{label}: queued, but {explain_no_worker(idle)}", err=True)
+        print_line(f"{label}: requested, but {explain_no_worker(idle)}", err=True)
     return bool(idle)
 
 
