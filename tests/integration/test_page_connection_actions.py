@@ -345,6 +345,38 @@ def test_without_held_deletions_the_page_says_so(page: PageClient) -> None:
     assert "There are no held deletions." in get_text(page.get("/connections/2/held"))
 
 
+_TIMED = (
+    (
+        "update sync.streams set phase = 'refused', reason = 'no, at 2026-11-02 10:00 UTC' "
+        "where connection_id = 2 and resource = 'sites'"
+    ),
+    (
+        "insert into sync.runs (connection_id, trigger, state, started_at, finished_at, error) values "
+        "(2, 'manual', 'failed', now(), now(), 'it ended at 2026-11-02T10:00:00+00:00')"
+    ),
+    "update sync.operation_targets set detail = detail || ', at 2026-11-02 10:00:01 UTC'",
+)
+
+
+def test_times_in_stored_texts_follow_the_switch(web: WebApplication, page: PageClient) -> None:
+    page.post("/connections/2/pause", {"reason": "moving", "until": "2099-01-01T10:00"})
+    assert execute(web.database, 1)
+    with web.database.open_transaction() as db:
+        for statement in _TIMED:
+            db.execute(text(statement))
+        run_id = db.execute(text("select max(id) from sync.runs")).scalar_one()
+    web.context.forget(2)
+    moment = re.compile(r"\d\d:\d\d(:\d\d)? UTC|\d\d:\d\d\+00:00")
+    paths = ("/", "/connections/2", "/connections/2/pause", "/audit", "/operations/1", "/runs")
+    for path in (*paths, f"/runs/{run_id}"):
+        utc = page.get(path).body.decode().partition("<main")[2]
+        relative = page.get(path, query="zone=relative").body.decode().partition("<main")[2]
+        assert moment.search(utc), path
+        assert not moment.search(relative), path
+        bare = re.sub(r"<time[^>]*>[^<]*</time>", "", utc)
+        assert not moment.search(bare), "what a browser cannot put into its zone"
+
+
 def test_wrong_settings_in_nango_lead_to_reading_its_list_again(
     web: WebApplication, page: PageClient
 ) -> None:

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from worker.core.time_text import render_age
 from worker.page.assets import list_assets
 from worker.page.format import Zone, render_distance, render_instant, render_machine_time
+from worker.page.moments import find_moments
 from worker.page.session import Session
 
 _KEEPS_PAGE: Final = frozenset(("zone", "after"))
@@ -84,6 +85,20 @@ class Frame:
             return _NOTHING
         text = render_instant(instant, self.now, self.zone)
         return _TIME.format(render_machine_time(instant), text)
+
+    def prose(self, text: str) -> Markup:
+        """Return a sentence or a stored detail, with the times in it in the chosen zone."""
+        shown, end = Markup(), 0
+        for found in find_moments(text, self.now):
+            # "due at 5 min ago" would be no English.
+            start = found.start if self.zone is not Zone.RELATIVE else found.start_with_at
+            words = text[found.start : found.end]
+            if self.zone is Zone.RELATIVE:
+                words = render_distance(found.moment, self.now)
+            shown += text[end:start]
+            shown += _TIME.format(render_machine_time(found.moment), words)
+            end = found.end
+        return shown + text[end:]
 
     def age(self, instant: datetime | None, missing: str = "never") -> Markup | str:
         """Return how old something is that was so at a time."""
