@@ -351,8 +351,8 @@ _TIMED = (
         "where connection_id = 2 and resource = 'sites'"
     ),
     (
-        "insert into sync.runs (connection_id, trigger, state, started_at, finished_at, error) values "
-        "(2, 'manual', 'failed', now(), now(), 'it ended at 2026-11-02T10:00:00+00:00')"
+        "insert into sync.runs (connection_id, trigger, state, started_at, finished_at, error) "
+        "values (2, 'manual', 'failed', now(), now(), 'it ended at 2026-11-02T10:00:00+00:00')"
     ),
     "update sync.operation_targets set detail = detail || ', at 2026-11-02 10:00:01 UTC'",
 )

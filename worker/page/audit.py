@@ -53,13 +53,7 @@ class AuditRow(msgspec.Struct, frozen=True):
 def show_audit(visit: Visit) -> View:
     query: AuditPageQuery = visit.query
     fleet = visit.load_fleet()
-    wanted = AuditFilter(
-        choose_ids(fleet, query),
-        query.actor.strip() or None,
-        () if query.action is None else (query.action.value,),
-        begin_day(query.since),
-        end_day(query.until),
-    )
+    wanted = build_audit_filter(fleet, query)
     entries, number = visit.context.reads.get(
         ("audit", wanted, query.after, query.limit), lambda: _read(visit, wanted)
     )
@@ -75,6 +69,17 @@ def show_audit(visit: Visit) -> View:
         "next_key": shown[-1].id if len(entries) > query.limit else None,
     }
     return View("audit.html", "Audit", values)
+
+
+def build_audit_filter(fleet: Fleet, query: AuditPageQuery) -> AuditFilter:
+    """Return which entries a query asks for."""
+    return AuditFilter(
+        choose_ids(fleet, query),
+        query.actor.strip() or None,
+        () if query.action is None else (query.action.value,),
+        begin_day(query.since),
+        end_day(query.until),
+    )
 
 
 def _read(visit: Visit, wanted: AuditFilter) -> tuple[list[AuditEntry], int]:

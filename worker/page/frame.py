@@ -16,6 +16,8 @@ from worker.page.session import Session
 
 _KEEPS_PAGE: Final = frozenset(("zone", "after"))
 """Parameters that do not change which rows are listed."""
+_PARTS: Final = frozenset(("zone", "after", "limit"))
+"""Parameters that a file of all rows does not have."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,11 @@ class Frame:
             dropped.add("after")
         kept = [pair for pair in self.parameters if pair[0] not in dropped]
         return _build_link(self.path, [*kept, *_list_pairs(changes)])
+
+    def export(self, path: str) -> str:
+        """Return a link to all that this page lists, as a file."""
+        kept = [pair for pair in self.parameters if pair[0] not in _PARTS]
+        return _build_link(path, kept)
 
     def is_sorted_by(self, name: str) -> bool:
         return ("sort", name) in self.parameters

@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from worker.conditions.texts import CLIENT_ID, CLIENT_ID_HINT
 from worker.operations.outcome import name_state
 from worker.page.charts import draw_chart
+from worker.page.csv_text import MAX_ROWS
 from worker.page.format import render_duration, render_number, render_words
 from worker.page.frame import Frame
 from worker.page.page_actions import WITHOUT_ACTION
@@ -40,6 +41,7 @@ def get_environment() -> Environment:
     environment.globals["client_id_placeholder"] = CLIENT_ID
     environment.globals["client_id_hint"] = CLIENT_ID_HINT
     environment.globals["name_state"] = name_state
+    environment.globals["most_exported"] = MAX_ROWS
     environment.globals["mark_run"] = mark_run
     environment.globals["without_action"] = WITHOUT_ACTION
     return environment

@@ -15,6 +15,7 @@ from worker.page.audit import AuditPageQuery, show_audit
 from worker.page.budget import count_silent, show_budget
 from worker.page.bulk import BulkForm, BulkQuery, preview_bulk, submit_bulk
 from worker.page.connection_routes import CONNECTION_PAGES
+from worker.page.exports import export_audit, export_connections, export_runs
 from worker.page.fleet import FleetQuery, count_attention, show_fleet
 from worker.page.operations import (
     OperationListQuery,
@@ -68,6 +69,9 @@ PAGES: Final = (
         navigation="Permissions",
         count=count_lacking_customers,
     ),
+    PageRoute("GET", "/connections.csv", Scope.READ, export_connections, FleetQuery),
+    PageRoute("GET", "/runs.csv", Scope.READ, export_runs, FleetRunsQuery),
+    PageRoute("GET", "/audit.csv", Scope.READ, export_audit, AuditPageQuery),
     PageRoute("GET", "/runs", Scope.READ, show_runs, FleetRunsQuery, navigation="Runs"),
     PageRoute("GET", "/runs/{run_id}", Scope.READ, show_run),
     PageRoute(

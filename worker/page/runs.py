@@ -84,13 +84,7 @@ class RunRow(msgspec.Struct, frozen=True):
 def show_runs(visit: Visit) -> View:
     query: FleetRunsQuery = visit.query
     fleet = visit.load_fleet()
-    wanted = RunFilter(
-        query.state,
-        query.trigger,
-        choose_ids(fleet, query),
-        begin_day(query.since),
-        end_day(query.until),
-    )
+    wanted = build_run_filter(fleet, query)
     runs, counts = visit.context.reads.get(
         ("runs", wanted, query.after, query.limit), lambda: _read(visit, wanted)
     )
@@ -114,6 +108,17 @@ def show_runs(visit: Visit) -> View:
         "next_key": shown[-1].id if len(runs) > query.limit else None,
     }
     return View("runs.html", "Runs", values)
+
+
+def build_run_filter(fleet: Fleet, query: FleetRunsQuery) -> RunFilter:
+    """Return which runs a query asks for."""
+    return RunFilter(
+        query.state,
+        query.trigger,
+        choose_ids(fleet, query),
+        begin_day(query.since),
+        end_day(query.until),
+    )
 
 
 def _read(visit: Visit, wanted: RunFilter) -> tuple[list[FleetRun], dict[RunState, int]]:

@@ -51,6 +51,8 @@ class RequestRecord:
     status: int | None = None
     policy: bytes = DATA_POLICY
     """The content security policy."""
+    bounds: anyio.CancelScope | None = None
+    """What ends it at its deadline."""
 
 
 def get_record(scope: Scope) -> RequestRecord:
@@ -87,7 +89,7 @@ class RequestGate:
         scope[_RECORD] = record
         answer = partial(_send_with_headers, record, send)
         try:
-            with anyio.fail_after(DEADLINE_SECONDS):
+            with anyio.fail_after(DEADLINE_SECONDS) as record.bounds:
                 refusal = self._check(scope)
                 if refusal is None:
                     await self._app(scope, receive, answer)
@@ -131,6 +133,9 @@ async def _send_with_headers(record: RequestRecord, send: Send, message: Message
         if record.client.is_encrypted:
             headers.append(_HSTS)
         message = {**message, "headers": headers}
+    elif message.get("more_body") and record.bounds is not None:
+        # An answer in parts has the deadline anew for each of them.
+        record.bounds.deadline = anyio.current_time() + DEADLINE_SECONDS
     await send(message)
 
 
