@@ -36,7 +36,8 @@ from worker.store.state.fleet_runs import (
 NUMBER = 2000
 PATHS = ("/permissions", "/runs", "/sinks", "/budget", "/audit")
 STATEMENTS = 4
-"""Most statements of a page, besides the look at the fleet that all pages share."""
+"""Most statements of a page, besides the look at the fleet that all pages share, and its time
+limit."""
 SECRET_PATH = "path-with-a-key"
 _REFUSED = """
     update sync.streams set phase = 'refused', reason = 'Graph answered 403 forbidden'
@@ -168,7 +169,8 @@ def test_a_page_takes_few_statements_and_names_harm_nobody(
     seen: list[str] = []
 
     def note(_: Any, __: Any, statement: str, *___: Any) -> None:
-        if current_thread().name != "fleet" and not _is_about_sign_in(statement):
+        is_aside = "statement_timeout" in statement or _is_about_sign_in(statement)
+        if current_thread().name != "fleet" and not is_aside:
             seen.append(statement)
 
     event.listen(web.database._engine, "before_cursor_execute", note)
@@ -176,7 +178,7 @@ def test_a_page_takes_few_statements_and_names_harm_nobody(
         body = read(page, path)
     finally:
         event.remove(web.database._engine, "before_cursor_execute", note)
-    assert len(set(seen)) <= STATEMENTS, seen
+    assert len(seen) <= STATEMENTS, seen
     for name in HOSTILE_NAMES:
         assert "<" not in name or name not in body
     assert SECRET_PATH not in body

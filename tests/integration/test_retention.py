@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import structlog
 from msgspec import structs
-from sqlalchemy import insert, text
+from sqlalchemy import event, insert, text
 
 from models import sink as tables
 from models.change_event import ChangeKind
@@ -533,6 +533,32 @@ def test_the_oldest_event_that_waits_is_found_among_many(
         assert find_oldest_undelivered(db) == {
             behind: fetch_scalar(environment.database, times, id=2, seq=1)
         }
+
+
+def test_the_oldest_events_of_many_sinks_take_no_more_statements_than_of_one(
+    environment: RetentionEnvironment, late: MonthPartition
+) -> None:
+    environment.write(1, 2, days=3)
+    first = environment.sink("first")
+    seen: list[str] = []
+
+    def note(*args: object) -> None:
+        seen.append(str(args[2]))
+
+    engine = environment.database._engine
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        with environment.database.open_transaction() as db:
+            of_one = find_oldest_undelivered(db)
+        number = len(seen)
+        others = [environment.sink(f"other-{one}") for one in range(20)]
+        seen.clear()
+        with environment.database.open_transaction() as db:
+            of_all = find_oldest_undelivered(db)
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+    assert len(seen) == number
+    assert of_all == dict.fromkeys([first, *others], of_one[first])
 
 
 def test_a_sink_is_not_moved_behind_the_back_of_who_decides(

@@ -36,6 +36,7 @@ _OPERATIONS: Final = 5
 _ENTRIES: Final = 10
 
 HistoryKey = tuple[int, int | None]
+_Run = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class ConnectionLook:
     """The streams, the latest runs, operations and entries of the audit, and the history."""
 
     streams: Sequence[Mapping[str, Any]]
-    runs: Sequence[Mapping[str, Any]]
+    runs: Sequence[_Run]
     operations: Sequence[ConnectionOperation]
     audit: Sequence[AuditEntry]
     history: ConnectionHistory
@@ -67,6 +68,8 @@ class _Kept:
     lock: Lock = field(default_factory=Lock)
     look: ConnectionLook | None = None
     loaded_at: float = 0.0
+    runs: Sequence[_Run] | None = None
+    runs_key: tuple[object, ...] = ()
     history: ConnectionHistory | None = None
     key: HistoryKey | None = None
     history_at: float = 0.0
@@ -124,12 +127,26 @@ class ConnectionLooks:
         with self._database.open_transaction() as db:
             set_statement_timeout(db)
             return ConnectionLook(
-                streams=load_streams_overview(db, facts.id),
-                runs=list_latest_runs(db, facts.id, _RUNS),
+                streams=load_streams_overview(db, facts.id, has_unresolved=facts.unresolved > 0),
+                runs=_get_runs(db, facts, kept),
                 operations=list_connection_operations(db, facts.id, _OPERATIONS),
                 audit=list_audit(db, connection_id=facts.id, limit=_ENTRIES),
                 history=_get_history(db, facts, kept),
             )
+
+
+def _get_runs(db: sa.Connection, facts: ConnectionFacts, kept: _Kept) -> Sequence[_Run]:
+    """Return the latest runs, which are read again once the look at the fleet shows other ones."""
+    key = (
+        facts.last_run_id,
+        facts.last_finished_at,
+        facts.running_id,
+        facts.running_calls,
+        facts.running_objects,
+    )
+    if kept.runs is None or key != kept.runs_key:
+        kept.runs, kept.runs_key = list_latest_runs(db, facts.id, _RUNS), key
+    return kept.runs
 
 
 def _get_history(db: sa.Connection, facts: ConnectionFacts, kept: _Kept) -> ConnectionHistory:

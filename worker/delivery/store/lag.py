@@ -4,7 +4,7 @@ There is no index on times. But no event of a connection is earlier than the one
 position bounds the time of its next event: few have to be looked up.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import groupby
@@ -31,14 +31,17 @@ _BEHIND = text(f"""
      order by s.id, since, l.connection_id
 """)
 _OLDEST = text("""
-    select min(e.occurred_at)
-      from unnest(cast(:connections as bigint[]), cast(:seqs as bigint[]),
-                  cast(:sinces as timestamptz[])) as b (connection_id, seq, since)
+    select b.sink_id, min(e.occurred_at) as oldest
+      from unnest(cast(:sinks as bigint[]), cast(:connections as bigint[]),
+                  cast(:seqs as bigint[]), cast(:sinces as timestamptz[]),
+                  cast(:befores as timestamptz[]))
+           as b (sink_id, connection_id, seq, since, before)
      cross join lateral (
            select occurred_at from events.change_events
             where connection_id = b.connection_id and seq > b.seq and occurred_at >= b.since
-              and occurred_at < coalesce(cast(:before as timestamptz), 'infinity')
+              and occurred_at < coalesce(b.before, 'infinity')
             order by seq limit 1) e
+     group by b.sink_id
 """)
 _FIRST_LOOKUPS: Final = 100
 
@@ -70,30 +73,44 @@ def force_key_lookups(db: sa.Connection) -> Iterator[None]:
 
 
 def find_oldest_undelivered(db: sa.Connection) -> dict[int, datetime]:
-    """Return the time of each sink's oldest undelivered event; omit sinks without any."""
-    found = list_lags(db)
-    if not found:
+    """Return the time of each sink's oldest undelivered event; omit sinks without any.
+
+    It takes as many statements for many sinks as for one.
+    """
+    places = list_lags(db)
+    if not places:
         return {}
+    first, rest = _split(places)
     with force_key_lookups(db):
-        times = {
-            sink_id: _find_oldest(db, list(places))
-            for sink_id, places in groupby(found, attrgetter("sink_id"))
-        }
-    return {sink_id: at for sink_id, at in times.items() if at is not None}
+        found = _select_oldest(db, first, {})
+        # The first few of a sink, sorted by ``since``, rule out most of the others.
+        left = [
+            one for one in rest if one.sink_id not in found or one.not_before < found[one.sink_id]
+        ]
+        return found | _select_oldest(db, left, found) if left else found
 
 
-def _find_oldest(db: sa.Connection, places: list[ConnectionLag]) -> datetime | None:
-    """Look up the first few, sorted by ``since``: they rule out most of the others."""
-    oldest = _select_oldest(db, places[:_FIRST_LOOKUPS], None)
-    rest = [one for one in places[_FIRST_LOOKUPS:] if oldest is None or one.not_before < oldest]
-    return _select_oldest(db, rest, oldest) or oldest if rest else oldest
+def _split(places: Iterable[ConnectionLag]) -> tuple[list[ConnectionLag], list[ConnectionLag]]:
+    """Return the first few places of each sink, and the others."""
+    first: list[ConnectionLag] = []
+    rest: list[ConnectionLag] = []
+    for _, group in groupby(places, attrgetter("sink_id")):
+        some = list(group)
+        first += some[:_FIRST_LOOKUPS]
+        rest += some[_FIRST_LOOKUPS:]
+    return first, rest
 
 
 def _select_oldest(
-    db: sa.Connection, places: list[ConnectionLag], before: datetime | None
-) -> datetime | None:
-    found: datetime | None = db.execute(_OLDEST, {**to_arrays(places), "before": before}).scalar()
-    return found
+    db: sa.Connection, places: list[ConnectionLag], before: Mapping[int, datetime]
+) -> dict[int, datetime]:
+    """Return the oldest time of each sink, if it is before the one that is known."""
+    values = {
+        **to_arrays(places),
+        "sinks": [one.sink_id for one in places],
+        "befores": [before.get(one.sink_id) for one in places],
+    }
+    return {row.sink_id: row.oldest for row in db.execute(_OLDEST, values)}
 
 
 def to_arrays(places: Iterable[ConnectionLag]) -> dict[str, list[int] | list[datetime]]:

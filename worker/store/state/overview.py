@@ -40,8 +40,15 @@ def count_held(db: sa.Connection, connection_id: int) -> dict[str, int]:
     return {row.resource: row.number for row in found}
 
 
-def load_streams_overview(db: sa.Connection, connection_id: int) -> list[dict[str, Any]]:
-    """Return the streams of a connection; ``unresolved`` is what Graph does not answer for."""
+def load_streams_overview(
+    db: sa.Connection, connection_id: int, *, has_unresolved: bool = True
+) -> list[dict[str, Any]]:
+    """Return the streams of a connection; ``unresolved`` is what Graph does not answer for.
+
+    It is not looked for if the caller knows that there is nothing.
+    """
     rows = db.execute(_STREAMS, {"id": connection_id}).mappings()
-    apart = summarize_unresolved(db, connection_id).get(connection_id, {})
+    apart = {}
+    if has_unresolved:
+        apart = summarize_unresolved(db, connection_id).get(connection_id, {})
     return [{**row, "unresolved": apart.get(row["resource"])} for row in rows]
