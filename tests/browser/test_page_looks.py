@@ -1,5 +1,6 @@
 """Every page in both themes, wide and narrow: usable for everybody, and without complaints."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from sqlalchemy import text
 from models.audit import Via
 from models.operation import Action
 from tests.support.browser import NARROW, WIDE, Browser, Theme
+from tests.support.pixels import Colour, compute_contrast, find_stripes, parse_colour, read_pixels
 from tests.support.running_page import RunningPage
 from worker.operations.request import OperationRequest, ResumeParameters
 from worker.operations.submit import submit
@@ -161,3 +163,98 @@ def test_words_of_a_table_are_not_broken(signed_in: Browser) -> None:
     assert rows
     assert set(rows) == {1}
     assert signed_in.find_scrollers() == []
+
+
+RATIO = 3.0
+"""The least contrast of what is no text, by WCAG 2.2, 1.4.11."""
+
+
+def read_colour(browser: Browser, variable: str) -> Colour:
+    """A colour of the style sheet as it is in the present theme."""
+    script = """
+        const probe = document.createElement("i");
+        probe.style.color = `var(${arguments[0]})`;
+        document.body.append(probe);
+        const found = getComputedStyle(probe).color;
+        probe.remove();
+        return found;
+    """
+    return parse_colour(browser.run(script, variable))
+
+
+@pytest.mark.parametrize("theme", Theme)
+@pytest.mark.parametrize(
+    ("path", "colour"),
+    [("/connections/{connection_id}/held", "--error"), ("/operations/{operation_id}", "--accent")],
+)
+def test_a_bar_shows_its_share_in_a_colour_that_is_told_apart_and_says_it_as_text(
+    path: str, colour: str, theme: Theme, signed_in: Browser, examples: dict[str, int]
+) -> None:
+    signed_in.show(theme)
+    signed_in.open(path.format(**examples))
+    meter = signed_in.find(".bar meter")
+    signed_in.run("arguments[0].value = 0.4 * arguments[0].max", meter)
+    row = read_pixels(meter.screenshot_as_png)
+    stripes = [one for one in find_stripes(row[len(row) // 2]) if one[1] > 2]
+    (filled, width), (track, rest) = stripes
+    assert filled == read_colour(signed_in, colour)
+    assert width / (width + rest) == pytest.approx(0.4, abs=0.05)
+    ground = read_colour(signed_in, "--ground")
+    assert min(compute_contrast(filled, track), compute_contrast(filled, ground)) >= RATIO
+    twin = signed_in.read(".bar > span")
+    assert re.search(r"\d", twin)
+    assert meter.get_attribute("aria-label") == twin
+
+
+@pytest.mark.parametrize("theme", Theme)
+def test_a_choice_is_large_enough_is_seen_and_is_made_by_its_label_or_the_keyboard(
+    theme: Theme, signed_in: Browser, examples: dict[str, int]
+) -> None:
+    signed_in.show(theme)
+    signed_in.open(f"/connections/{examples['connection_id']}/resync")
+    usual, full = signed_in.find_all("input[type=radio][name=full]")
+    for one in (usual, full):
+        assert min(one.size.values()) >= 18
+        label = signed_in.run("return arguments[0].labels[0].getBoundingClientRect().height", one)
+        assert label >= 24, "WCAG 2.2, 2.5.8"
+    assert [usual.is_selected(), full.is_selected()] == [True, False]
+    assert signed_in.read("fieldset legend") == "What is read"
+    signed_in.find_named("label", "Everything, and compare it").click()
+    assert full.is_selected()
+    colours = {one for row in read_pixels(full.screenshot_as_png) for one in row}
+    accent = read_colour(signed_in, "--accent")
+    assert accent in colours
+    assert compute_contrast(accent, read_colour(signed_in, "--ground")) >= RATIO
+    signed_in.press("\ue013")  # the key up
+    assert [usual.is_selected(), full.is_selected()] == [True, False]
+    boxes = signed_in.find_all("input[type=checkbox][name=resource]")
+    assert {min(one.size.values()) >= 18 for one in boxes} == {True}
+
+
+@pytest.mark.parametrize("theme", Theme)
+def test_the_head_of_a_long_list_stays_in_sight_and_hides_no_focus(
+    theme: Theme, signed_in: Browser
+) -> None:
+    signed_in.show(theme, WIDE, 500)
+    signed_in.open("/?sort=name")
+    place = "return document.querySelector('.list thead th:nth-child(2)').getBoundingClientRect()"
+    assert signed_in.run(place)["top"] > 0
+    signed_in.run("document.querySelector('.list tbody tr:nth-child(30)').scrollIntoView()")
+    head = signed_in.run(place)
+    assert head["top"] == pytest.approx(0, abs=1)
+    assert "Connection" in signed_in.read(".list thead")
+    on_top = (
+        "return document.elementFromPoint(arguments[0], arguments[1]).closest('thead') !== null"
+    )
+    assert signed_in.run(on_top, head["left"] + 5, head["top"] + 5), "rows pass below it"
+    ground = "return getComputedStyle(document.querySelector('.list thead th')).backgroundColor"
+    assert parse_colour(signed_in.run(ground)) == read_colour(signed_in, "--ground")
+    # What gets the focus above is moved below the head.
+    signed_in.run("document.querySelector('.list tbody tr:nth-child(20) th a').focus()")
+    focused = signed_in.run("return document.activeElement.getBoundingClientRect()")
+    assert focused["top"] >= signed_in.run(place)["bottom"] - 1
+    signed_in.show(theme, NARROW, 500)
+    heads = signed_in.run("return getComputedStyle(document.querySelector('.list thead')).clipPath")
+    assert heads != "none", "each cell of a card has its own title"
+    title = "return getComputedStyle(document.querySelector('.list td.why'), '::before').content"
+    assert signed_in.run(title) == '"Why"'
