@@ -165,6 +165,42 @@ def test_words_of_a_table_are_not_broken(signed_in: Browser) -> None:
     assert signed_in.find_scrollers() == []
 
 
+@pytest.mark.parametrize("width", [NARROW, WIDE])
+def test_an_open_text_for_a_customer_fits_the_page(width: int, signed_in: Browser) -> None:
+    signed_in.show(Theme.LIGHT, width)
+    signed_in.open("/permissions")
+    summary = signed_in.find_named("summary", "text to send")
+    signed_in.run("arguments[0].scrollIntoView({block: 'center'})", summary)
+    summary.click()
+    assert signed_in.find(".sheet textarea").is_displayed()
+    assert signed_in.find_scrollers() == []
+    assert signed_in.find_violations() == []
+
+
+ONE = "/connections/{connection_id}"
+
+
+@pytest.mark.parametrize("path", ["/", ONE, f"{ONE}/held"])
+def test_on_a_narrow_screen_all_of_a_cell_stands_beside_its_title(
+    path: str, signed_in: Browser, examples: dict[str, int]
+) -> None:
+    signed_in.show(Theme.LIGHT, NARROW)
+    signed_in.open(path.format(**examples))
+    script = """
+        const found = [];
+        for (const cell of document.querySelectorAll(".list td[data-label]")) {
+            const range = document.createRange();
+            range.selectNodeContents(cell);
+            const lefts = [...range.getClientRects()].map((it) => it.left);
+            if (Math.min(...lefts) < cell.getBoundingClientRect().left + 90) {
+                found.push(cell.innerText);
+            }
+        }
+        return found;
+    """
+    assert signed_in.run(script) == []
+
+
 RATIO = 3.0
 """The least contrast of what is no text, by WCAG 2.2, 1.4.11."""
 

@@ -79,7 +79,7 @@ def test_the_text_for_a_customer_is_copied_and_that_is_announced(
     hand_in.activate(browser.find_named("summary", "Text for the customer"))
     hand_in.activate(browser.find_named("button", "Copy the text"))
     browser.wait(lambda: browser.read("#announcer") == "Copied the text.", "nothing is announced")
-    assert browser.find_named("button", "Copied")
+    assert browser.find_named("button", "Copied").is_displayed()
     read = "navigator.clipboard.readText().then(arguments[arguments.length - 1])"
     copied = browser.driver.execute_async_script(read)
     assert "adminconsent" in copied

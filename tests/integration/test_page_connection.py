@@ -323,23 +323,23 @@ def test_a_page_costs_few_statements_and_an_unchanged_one_fewer(
 
 
 def test_a_run_that_has_ended_since_is_listed(web: WebApplication, page: PageClient) -> None:
-    before = read(page, QUIET)
+    before = read(page, HOSTILE)
     with web.database.open_transaction() as db:
         run_id = db.execute(
             text("""
                 insert into sync.runs (connection_id, trigger, state, started_at, finished_at)
                 values (:id, 'manual', 'failed', now(), now()) returning id
             """),
-            {"id": QUIET},
+            {"id": HOSTILE},
         ).scalar_one()
-    web.context.forget(QUIET)
-    after = read(page, QUIET)
+    web.context.forget(HOSTILE)
+    after = read(page, HOSTILE)
     with web.database.open_transaction() as db:
         db.execute(text("delete from sync.runs where id = :id"), {"id": run_id})
-    web.context.forget(QUIET)
+    web.context.forget(HOSTILE)
     assert f"/runs/{run_id}" not in before
     assert f"/runs/{run_id}" in after
-    assert f"/runs/{run_id}" not in read(page, QUIET)
+    assert f"/runs/{run_id}" not in read(page, HOSTILE)
 
 
 def test_what_was_opened_stays_open_when_the_page_is_refreshed(page: PageClient) -> None:

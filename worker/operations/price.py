@@ -42,7 +42,7 @@ class Price:
 
     def describe(self) -> str:
         """Return it in words."""
-        calls = f"about {self.calls:,} calls to Nango"
+        calls = f"about {render_count(self.calls, 'call')} to Nango"
         if self.minutes is not None:
             calls += f", {max(1, round(self.minutes)):,} min at {self.calls_per_minute:,} a minute"
         if self.unknown:

@@ -93,6 +93,10 @@ class Frame:
         text = render_instant(instant, self.now, self.zone)
         return _TIME.format(render_machine_time(instant), text)
 
+    def at(self, instant: datetime) -> Markup:
+        """Return when something happens in a sentence: "at" a time, or how far away it is."""
+        return self.time(instant) if self.zone is Zone.RELATIVE else "at " + self.time(instant)
+
     def prose(self, text: str) -> Markup:
         """Return a sentence or a stored detail, with the times in it in the chosen zone."""
         shown, end = Markup(), 0
