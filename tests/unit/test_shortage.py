@@ -151,6 +151,8 @@ def test_what_one_process_found_used_up_is_told_to_the_others(servers: Servers) 
     finally:
         one.close()
         other.close()
+        with redis.Redis.from_url(servers.redis_url) as broker:  # other files share the server
+            broker.delete(*broker.keys("*shortage"))
 
 
 # ---- this host
