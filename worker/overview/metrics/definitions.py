@@ -28,13 +28,19 @@ GAUGES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "connections_missing": ("missing from Nango's list, and held instead of retired", ()),
     "connections_overdue": (f"due for over {OVERDUE_SECONDS} s without a finished slice", ()),
     "connections_failing": ("connections in use whose last ended run failed", ()),
-    "streams": ("streams of connections that are not retired", ("resource", "phase")),
+    "streams": (
+        "streams of connections that are not retired; not_licensed: refused for want of a licence",
+        ("resource", "phase"),
+    ),
     "oldest_freshness_seconds": ("age of the oldest rows of any connection in use", ("resource",)),
     "streams_late": (
-        "connections in use whose rows are older than allowed",
+        "connections in use whose rows are older than allowed; none without a licence for it",
         ("resource",),
     ),
-    "streams_never_fresh": ("connections in use that never read it as a whole", ("resource",)),
+    "streams_never_fresh": (
+        "connections in use that never read it as a whole; none without a licence for it",
+        ("resource",),
+    ),
     "workers": ("workers that consume the queue now", ("queue",)),
     "recent_runs": ("runs that began in the last hour, by state", ("state",)),
     "connections_by_age": (
