@@ -36,6 +36,8 @@ class ConnectionChange(StrEnum):
     RECOVERED = "recovered"
     RESYNCED = "resynced"
     """Deltas could no longer be followed, and everything was read again."""
+    COVERAGE_CHANGED = "coverage_changed"
+    """The columns that a resource's rows and events tell are others from here on."""
     REWOUND = "rewound"
     """The database was restored or promoted: a new epoch begins with this event."""
     SNAPSHOT_COMPLETED = "snapshot_completed"
@@ -64,7 +66,8 @@ change_events = Table(
     Column("run_id", BigInteger),
     CheckConstraint(
         "change in ('created', 'updated', 'deleted', 'restored',"
-        " 'added', 'removed', 'broken', 'recovered', 'resynced', 'rewound')",
+        " 'added', 'removed', 'broken', 'recovered', 'resynced', 'rewound',"
+        " 'coverage_changed')",
         name="change",
     ),
     schema=EVENTS,

@@ -86,6 +86,21 @@ streams = Table(
     ),
     Column("left_out_at", DateTime(timezone=True), comment="when these were last asked for"),
     Column(
+        "asked_columns",
+        ARRAY(Text),
+        comment="columns, and relations that carry edges, that the walk under way asks for",
+    ),
+    Column(
+        "walked_columns",
+        ARRAY(Text),
+        comment="those that the last complete walk asked for; null: not known, or there was none",
+    ),
+    Column(
+        "covered_since",
+        JSONB,
+        comment="for columns that came later: the event since which events tell them",
+    ),
+    Column(
         "page_size",
         Integer,
         comment="objects asked for on a page, where Graph does not answer as many as usual",

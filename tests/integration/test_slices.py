@@ -148,14 +148,6 @@ def test_an_expired_page_token_begins_the_listing_again(make_mirror: MakeMirror)
     assert_exact(mirror.database, tenant)
 
 
-def test_a_changed_property_list_leads_to_a_full_walk(mirror: Mirror) -> None:
-    with mirror.database.open_transaction() as db:
-        db.execute(text("update sync.streams set select_hash = 'of an older release'"))
-    mirror.take_call_count()
-    mirror.sync("users")
-    assert mirror.nango.calls.graph["users"] == 1
-
-
 def test_an_old_cursor_is_not_trusted(mirror: Mirror) -> None:
     with mirror.database.open_transaction() as db:
         db.execute(text("update sync.streams set delta_link_at = now() - interval '7 days'"))

@@ -111,3 +111,17 @@ def told(one: Object, cut: int, cut_at: datetime) -> ObjectState:
             problem, state = undo_event(change, state, before, after)
             assert problem is None
     return state
+
+
+@given(
+    state=st.dictionaries(st.sampled_from("abc"), st.none() | st.integers(0, 1)),
+    told=st.dictionaries(st.sampled_from("abc"), st.none() | st.integers(0, 1)),
+)
+def test_a_column_that_an_event_lacks_was_null(state: dict[str, Any], told: dict[str, Any]) -> None:
+    """It was added after the event."""
+    nulls = dict.fromkeys("abc")
+    for change in ("created", "restored"):
+        problem, before = undo_event(change, state, None, told)
+        assert (problem is None) is ({**nulls, **state} == {**nulls, **told})
+        assert before is None
+        assert undo_event(change, None, None, told)[0] is not None

@@ -126,6 +126,15 @@ def test_the_last_page_of_a_walk_leads_to_the_sweep(resource: Any, link: str | N
     assert after.select_hash == (compute_select_hash(resource) if link else None)
 
 
+@pytest.mark.parametrize(("asked", "same"), [(None, True), (True, True), (["id"], False)])
+def test_a_cursor_belongs_to_what_its_walk_has_asked_for(*, asked: Any, same: bool) -> None:
+    """An earlier release, with another list, may have begun the walk that ends now."""
+    stream = listing("groups", select_hash="of before")
+    stream = replace(stream, asked_columns=stream.current_columns if asked is True else asked)
+    now = compute_select_hash(stream.resource)
+    assert advance(stream, page(delta_link=TOKEN)).select_hash == (now if same else "of before")
+
+
 def test_a_walk_is_as_fresh_as_its_first_page() -> None:
     first = advance(listing(), page(f"{GRAPH}?1"))
     assert first.walk_started_at == NOW
@@ -171,6 +180,25 @@ def test_a_walk_that_ended_tells_how_much_it_was_sent_and_an_incomplete_one_does
     after = end(swept(seen_count=7))
     assert (after.full_walk_count, after.seen_count) == (7, 0)
     assert end(swept(seen_count=7, incomplete=True)).full_walk_count is None
+
+
+@pytest.mark.parametrize("resource", STREAMED, ids=lambda one: one.name)
+def test_a_complete_walk_tells_which_columns_it_has_brought(resource: Any) -> None:
+    whole = [*resource.column_names, *resource.relations]
+    assert end(swept(resource.name)).walked_columns == whole, "an earlier release began it"
+    after = end(swept(resource.name, asked_columns=["id", "other"]))
+    assert (after.walked_columns, after.asked_columns) == (["id", "other"], None)
+    before = swept(resource.name, asked_columns=whole, walked_columns=["id"], incomplete=True)
+    torn = end(before)
+    assert (torn.walked_columns, torn.asked_columns) == (["id"], None)
+
+
+def test_what_is_left_out_is_not_asked_for() -> None:
+    users = swept(left_out=["jobTitle", "id"]).current_columns
+    assert "job_title" not in users
+    sites = swept("sites", left_out=["root"]).current_columns
+    assert "is_root" not in sites
+    assert "web_url" in sites
 
 
 @pytest.mark.parametrize("jitter", [0.0, 0.5, 1.0])

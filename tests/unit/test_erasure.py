@@ -296,6 +296,7 @@ SAFE = {
     },
     "sync.streams": {
         **dict.fromkeys(("resource", "phase", "mode", "refused_phase", "left_out"), WORD),
+        **dict.fromkeys(("asked_columns", "walked_columns", "covered_since"), "names of columns"),
         **dict.fromkeys(("next_link", "delta_link", "loop_mark"), OPAQUE),
         "parts": "role definitions",
         **dict.fromkeys(("select_hash", "body_digest"), "a digest of many things"),

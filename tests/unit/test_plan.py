@@ -19,6 +19,7 @@ from worker.sync.plan import (
     compute_due_after_round,
     compute_next_due,
     compute_select_hash,
+    schedule_property_walk,
     should_measure_drift,
     should_retry_plain,
 )
@@ -309,9 +310,87 @@ def test_a_cursor_that_is_too_old_is_not_used() -> None:
     assert step(in_delta(due_at=AGO, delta_link_at=None)) is StreamStep.TAKE_TOKEN
 
 
-def test_another_select_list_is_another_walk() -> None:
-    assert step(in_delta(due_at=AGO, select_hash="older")) is StreamStep.TAKE_TOKEN
+def test_a_cursor_that_was_given_up_is_another_walk() -> None:
+    assert step(in_delta(due_at=AGO, select_hash=None)) is StreamStep.TAKE_TOKEN
     assert step(in_delta("groups", due_at=AGO, select_hash=None)) is StreamStep.START_WALK
+
+
+# ---- other properties
+
+DAY = timedelta(days=1)
+
+
+@pytest.mark.parametrize("name", ["users", "groups"])
+@pytest.mark.parametrize(
+    "lacking",
+    [{"select_hash": "older"}, {"walked_columns": ["id"]}],
+    ids=lambda one: next(iter(one)),
+)
+def test_deltas_go_on_with_an_older_list_and_a_walk_follows_within_a_day(
+    name: str, lacking: dict[str, Any]
+) -> None:
+    before = in_delta(name, due_at=AGO, **lacking)
+    assert step(before) is StreamStep.FETCH_PAGE
+    after = schedule_property_walk(before, 7, NOW)
+    assert step(after) is StreamStep.FETCH_PAGE
+    assert after.full_due_at is not None
+    assert NOW <= after.full_due_at <= NOW + DAY
+    assert after == replace(before, full_due_at=after.full_due_at), "nothing else"
+    due = replace(after, fresh_at=after.full_due_at)
+    walk = choose_step(due, CLOCK, after.full_due_at, POLICY, 0)
+    assert walk in (StreamStep.TAKE_TOKEN, StreamStep.START_WALK)
+    assert should_measure_drift(due, CLOCK, after.full_due_at, POLICY), "it is no resync"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {},
+        {"select_hash": None, "walked_columns": ["id"]},
+        {"select_hash": "older", "delta_link": None},
+        {"select_hash": "older", "mode": Mode.LIST_ONLY},
+        {"walked_columns": [*RESOURCES["users"].column_names, "of_a_later_release"]},
+        {
+            "left_out": ["jobTitle"],
+            "select_hash": compute_select_hash(RESOURCES["users"], ["jobTitle"]),
+            "walked_columns": sorted({*RESOURCES["users"].column_names} - {"job_title"}),
+        },
+    ],
+)
+def test_a_stream_that_lacks_no_columns_gets_no_walk_of_its_own(other: dict[str, Any]) -> None:
+    before = in_delta(**other)
+    assert schedule_property_walk(before, 7, NOW) == before
+
+
+@given(
+    due=st.none() | st.integers(-50, 400).map(lambda hours: NOW + timedelta(hours=hours)),
+    looks=st.lists(st.integers(0, 3600), max_size=30),
+    connection=st.integers(1, 10**9),
+)
+def test_a_moment_that_is_set_is_never_moved(
+    due: datetime | None, looks: list[int], connection: int
+) -> None:
+    now, one = NOW, in_delta(select_hash="older", full_due_at=due)
+    first = schedule_property_walk(one, connection, now)
+    assert first.full_due_at is not None
+    assert first.full_due_at <= NOW + DAY
+    if due is not None and due <= NOW + DAY:
+        assert first.full_due_at == due, "the walk of the week is near enough"
+    for seconds in looks:
+        now += timedelta(seconds=seconds)
+        first, before = schedule_property_walk(first, connection, now), first
+        assert first == before
+
+
+def test_the_walks_of_a_fleet_are_spread_over_the_day() -> None:
+    hours = [0] * 24
+    for connection in range(1, 2401):
+        for name in ("users", "groups"):
+            due = schedule_property_walk(in_delta(name, select_hash="older"), connection, NOW)
+            assert due.full_due_at is not None
+            hours[int((due.full_due_at - NOW) / timedelta(hours=1))] += 1
+    assert min(hours) > 140, hours
+    assert max(hours) < 260, hours
 
 
 def test_the_weekly_walk_begins_when_it_is_due() -> None:
@@ -345,7 +424,7 @@ def test_the_walk_follows_its_round_at_once() -> None:
     [
         {"phase": Phase.HELD},
         {"phase": Phase.READY, "delta_link": None},
-        {"select_hash": "older"},
+        {"select_hash": None},
         {"delta_link_at": NOW - timedelta(days=7)},
         {"full_due_at": SOON},
         {"full_due_at": None},

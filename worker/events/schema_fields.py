@@ -118,6 +118,19 @@ CONNECTION_EVENT_FIELDS: Final[dict[str, Schema]] = {
             "description": "the resources that were read again completely",
         },
     },
+    ConnectionChange.COVERAGE_CHANGED: {
+        "resource": {"enum": list(RESOURCES)},
+        "added": {
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "columns that events tell from here on; rows have their values",
+        },
+        "dropped": {
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "columns that are not read from here on, and no event tells",
+        },
+    },
     ConnectionChange.REWOUND: {
         "epoch": {"type": "string", "format": "uuid"},
         "previous_epoch": {"type": "string", "format": "uuid"},

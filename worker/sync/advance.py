@@ -62,11 +62,13 @@ def complete_walk(after: Stream, delta_link: str | None, moment: datetime) -> St
     ended = replace(after, phase=Phase.SWEEPING, next_link=None)
     if delta_link is None:
         return ended
+    current = compute_select_hash(after.resource, after.left_out or ())
     return replace(
         ended,
         delta_link=delta_link,
         delta_link_at=moment,
-        select_hash=compute_select_hash(after.resource, after.left_out or ()),
+        # The cursor is bound to what the walk has asked for from its start.
+        select_hash=after.select_hash if after.is_asking_for_others else current,
     )
 
 
@@ -133,6 +135,7 @@ def end_walk(
     resting = Phase.DELTA if stream.follows_delta else Phase.READY
     after = replace(stream, page_no=0, walk_id=stream.walk_id + 1, next_link=None, parts=None)
     after = replace(after, seen_count=0, loop_mark=None, body_digest=None, body_repeats=0)
+    after = replace(after, asked_columns=None)
     if stream.incomplete:
         reason = "Graph sent an object without a readable id, so nothing was swept"
         again = moment + INCOMPLETE_PAUSE
@@ -152,6 +155,7 @@ def end_walk(
         first_complete_at=stream.first_complete_at or moment,
         full_walk_at=stream.walk_started_at,
         full_walk_count=stream.seen_count,
+        walked_columns=stream.asked_columns or stream.current_columns,
         fresh_at=stream.walk_started_at,
         due_at=due,
         full_due_at=moment + timedelta(seconds=gap * (0.9 + 0.2 * jitter)),

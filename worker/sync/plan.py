@@ -15,6 +15,10 @@ MAX_RESTARTS = 3
 """Restarts of a stream's walk before the stream waits."""
 
 
+PROPERTY_WALK_SPREAD = timedelta(days=1)
+"""Time over which the walks for a new list of properties are spread, over all connections."""
+
+
 class StreamStep(Enum):
     """The next action for a stream."""
 
@@ -105,11 +109,37 @@ def _has_full_walk_since(stream: Stream, since: datetime) -> bool:
 
 
 def _is_cursor_outdated(stream: Stream, now: datetime, policy: Policy) -> bool:
-    """Whether the cursor is unusable: too old, or bound to other properties."""
-    if stream.select_hash != compute_select_hash(stream.resource, stream.left_out or ()):
+    """Whether the cursor is unusable: too old, or given up."""
+    if stream.select_hash is None:
         return True
     age = timedelta(days=policy.cursor_days)
     return stream.delta_link_at is None or now - stream.delta_link_at > age
+
+
+def schedule_property_walk(stream: Stream, connection_id: int, now: datetime) -> Stream:
+    """Return the stream with a full walk within a day, if its cursor lacks columns that are new.
+
+    Graph goes on with the properties that a cursor was made for, so the deltas stay right, and only
+    a walk brings the values of the others. The moment follows from the connection, as a release
+    with another list reaches all connections at once. A moment that is set is never moved.
+    """
+    if not _lacks_columns(stream):
+        return stream
+    if stream.full_due_at is not None and stream.full_due_at <= now + PROPERTY_WALK_SPREAD:
+        return stream
+    about = f"{connection_id}/{stream.name}".encode()
+    part = int.from_bytes(hashlib.blake2b(about, digest_size=4).digest(), "big") / 2**32
+    return replace(stream, full_due_at=now + PROPERTY_WALK_SPREAD * part)
+
+
+def _lacks_columns(stream: Stream) -> bool:
+    """Whether deltas do not bring all columns: the cursor, or the last walk, asked for others."""
+    if not stream.follows_delta or stream.select_hash is None:
+        return False
+    if stream.select_hash != compute_select_hash(stream.resource, stream.left_out or ()):
+        return True
+    walked = stream.walked_columns
+    return walked is not None and not set(stream.current_columns) <= set(walked)
 
 
 def _is_ready_for_full_walk(stream: Stream, request: SyncRequest, now: datetime) -> bool:

@@ -25,7 +25,7 @@ from worker.store.state.unresolved import has_unresolved, summarize_unresolved
 from worker.store.sweep.removals import count_removals
 from worker.sync.connections.identity import mark_recovered, open_connection
 from worker.sync.context import SliceContext
-from worker.sync.plan import StreamStep
+from worker.sync.plan import StreamStep, schedule_property_walk
 from worker.sync.preemption import build_preemption_check
 from worker.sync.recheck.recheck import (
     run_recheck,
@@ -119,7 +119,8 @@ def _build_runners(context: SliceContext, starting_state: StartingState) -> list
     streamings = []
     context.has_unresolved = starting_state.has_unresolved
     noted = {resource for resource, _ in starting_state.quarantined_counts}
-    for name, stream in starting_state.streams.items():
+    for name, known in starting_state.streams.items():
+        stream = schedule_property_walk(known, context.connection.id, context.started_at)
         context.has_quarantined[name] = name in noted
         if not stream.can_date_changes(context.started_at):
             context.unobserved_streams.add(name)

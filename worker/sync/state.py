@@ -42,6 +42,7 @@ def start_walk(
         phase=Phase.LISTING,
         next_link=build_first_link(stream),
         walk_started_at=moment,
+        asked_columns=stream.current_columns,
         select_hash=stream.select_hash
         if _should_keep_cursor(stream)
         else _compute_select_hash(stream),
@@ -166,11 +167,11 @@ def _is_delta_start(stream: Stream) -> bool:
 def leave_out_properties(stream: Stream, names: Collection[str], moment: datetime) -> Stream:
     """Return the stream without properties that the tenant's Graph does not know.
 
-    A cursor is bound to its properties, and so is a token that is taken before a listing: a full
-    walk brings a new one.
+    A cursor is bound to its properties, and so is a token that is taken before a listing. Graph
+    would refuse this one again, so it is given up: a full walk brings a new one.
     """
     names = sorted({*(stream.left_out or ()), *names})
-    after = replace(stream, left_out=names, left_out_at=moment, due_at=moment)
+    after = replace(stream, left_out=names, left_out_at=moment, due_at=moment, select_hash=None)
     if stream.phase is Phase.LISTING and not stream.source.takes_token:
         since = stream.walk_started_at or moment
         return start_walk(after, since, None, is_drift_measured=stream.drift is not None)

@@ -43,6 +43,9 @@ class Stream:
     select_hash: str | None = None
     left_out: list[str] | None = None
     left_out_at: datetime | None = None
+    asked_columns: list[str] | None = None
+    walked_columns: list[str] | None = None
+    covered_since: dict[str, int] | None = None
     page_size: int | None = None
     page_size_at: datetime | None = None
     slow_pages: int = 0
@@ -83,6 +86,22 @@ class Stream:
     def left_out_columns(self) -> int:
         """A bit for each column whose property is left out at present."""
         return self.resource.columns_of(self.left_out) if self.left_out else 0
+
+    @property
+    def current_columns(self) -> list[str]:
+        """The columns, and the relations that carry edges, that a walk asks for at present."""
+        without, relations = self.left_out_columns, self.resource.relations
+        names = enumerate(self.resource.column_names)
+        asked = [name for i, name in names if not without >> i & 1]
+        return [*asked, *(name for name in relations if name not in (self.left_out or ()))]
+
+    @property
+    def is_asking_for_others(self) -> bool:
+        """Whether the walk under way asks for other columns than one that begins now.
+
+        A release with other columns began it, or no walk is under way that is known to ask.
+        """
+        return self.asked_columns not in (None, self.current_columns)
 
     @property
     def is_initial(self) -> bool:

@@ -6,17 +6,20 @@ An interrupted sweep is judged again by the next slice, and continues with the r
 
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 
+from models.change_event import ConnectionChange
 from models.resource import Resource
 from models.resources import RESOURCES
 from models.unresolved import Part, PartKind
 from worker.core.process.failpoints import hit_failpoint
+from worker.events.append import append_connection_event
 from worker.store.lease import Transaction
 from worker.store.mirror.cascade import BatchedDeletion
 from worker.store.mirror.hidden_membership import count_held_hidden
 from worker.store.state.domains import note_domains
 from worker.store.state.runs import note_full_walks
-from worker.store.state.streams import save_stream
+from worker.store.state.streams import Stream, save_stream
 from worker.store.state.unresolved import WHOLE_RESOURCE, resolve_parts
 from worker.store.sweep.candidates import (
     drop_candidates,
@@ -38,6 +41,7 @@ from worker.store.sweep.seen import delete_seen
 from worker.store.sweep.staging import NO_WALK, STAGING_BATCH, clear_candidates
 from worker.sync.advance import end_walk
 from worker.sync.context import SliceContext
+from worker.sync.coverage import find_coverage_change, note_coverage_change
 from worker.sync.finish.candidates import (
     SweepCandidates,
     append_and_count,
@@ -176,6 +180,7 @@ def _finish_walk(
             hold_reasons=candidates.hold_reasons,
             needs_walk=spared.has_unlisted or spared.needs_walk,
         )
+        after = _tell_coverage(context, tx, stream, after)
         save_stream(tx, stream, after)
         if is_resync(stream, after):
             note_full_walks(tx, context.run, [of.name for of in stream.carried_resources])
@@ -184,6 +189,16 @@ def _finish_walk(
     candidates.stream = after
     for resource in left:
         _clear_candidates(context, resource)
+
+
+def _tell_coverage(context: SliceContext, tx: Transaction, before: Stream, after: Stream) -> Stream:
+    """Append the event that the walk has brought other columns than the one before, if it has."""
+    change = find_coverage_change(before, after)
+    if change is None:
+        return after
+    about: dict[str, object] = {"resource": after.name, **asdict(change)}
+    append_connection_event(tx, ConnectionChange.COVERAGE_CHANGED, about, run_id=context.run.id)
+    return note_coverage_change(after, change, tx.seq)
 
 
 def _finish_removals(tx: Transaction, candidates: SweepCandidates, resource: Resource) -> None:
