@@ -10,15 +10,24 @@ from sqlalchemy import create_engine, inspect, text
 
 from migrations.scope import is_managed
 from models.resources import RESOURCES
+from models.run import RunState
 from models.tables import metadata
 from sandbox.tenant import Nango, Server, Tenant
 from tests.support.databases import DatabaseFactory
-from tests.support.mirror import assert_exact, fetch_scalar
+from tests.support.mirror import (
+    assert_exact,
+    fetch_scalar,
+    read_events,
+    read_last_seq,
+    verify_connection,
+)
+from tests.support.synced import sync_by_hand
 from worker.core.errors import ConfigurationError
 from worker.core.settings import load_settings
 from worker.delivery.store.rewind import rewind_history, rewind_if_restored
 from worker.events.partitions import ensure_partitions
 from worker.ops.schema.migrate import migrate
+from worker.rows.hash import HASH_VERSION
 from worker.store.engine import Database
 from worker.store.schema_version import check_schema, get_newest_revision
 from worker.sync.connections.discover import discover
@@ -175,6 +184,58 @@ def test_the_epoch_outlives_a_downgrade(empty: Database) -> None:
     assert fetch_scalar(empty, "select count(*) from events.epochs") == 2
     assert rewind_if_restored(empty) is None
     empty.close()
+
+
+def test_an_upgrade_learns_what_earlier_walks_have_brought(
+    cluster: DatabaseFactory, nango: Nango, nango_server: Server
+) -> None:
+    """And rehashes the rows without an event; a downgrade keeps the numbers of the events."""
+    settings = load_settings(
+        database_url=cluster.create_migrated(),
+        nango_host=nango_server.url,
+        nango_secret_key=nango.key,
+    )
+    runtime = open_runtime(settings)
+    database, tenant = runtime.database, Tenant(seed=8, users=30, groups=5, sites=4)
+    nango.add_connection("old", tenant)
+    tenant.options.unknown_properties = {"users.jobTitle", "groups.visibility"}
+    discover(database, runtime.nango, settings)
+    sync_by_hand(runtime, 1)
+    tenant.options.unknown_properties = {"groups.visibility"}
+    sync_by_hand(runtime, 1, full=True)
+    columns = (
+        "select jsonb_object_agg(resource, jsonb_build_array(walked_columns, asked_columns))"
+        " from sync.streams"
+    )
+    known, told = fetch_scalar(database, columns), read_last_seq(database)
+    assert known["users"] == [list(RESOURCES["users"].column_names), None]
+    assert "visibility" not in known["groups"][0]
+    kinds = (
+        "select array_agg(change order by seq) from events.change_events where change ~ '_ch|re'"
+    )
+    assert "coverage_changed" in fetch_scalar(database, kinds)
+    migrate(database, "0039")
+    assert "coverage_changed" not in fetch_scalar(database, kinds)
+    with database.open_transaction() as db:
+        for name in ("users", "groups", "sites", "role_definitions", "role_assignments"):
+            db.execute(
+                text(
+                    f"update directory.{name} set row_hash = '\\x02' || substr(row_hash, 2),"
+                    " source_hash = '\\x02' || substr(row_hash, 2) || '\\x02'"
+                    " || substr(source_hash, 18)"
+                )
+            )
+        db.execute(text("update sync.streams set phase = 'sweeping' where resource = 'sites'"))
+    migrate(database)
+    sites = known["sites"][0]
+    assert fetch_scalar(database, columns) == {**known, "sites": [sites, sites]}
+    assert verify_connection(database).problems == []
+    assert sync_by_hand(runtime, 1, full=True).state is RunState.SUCCEEDED
+    assert read_events(database, after=told) == []
+    assert verify_connection(database).problems == []
+    version = "select array_agg(distinct substr(row_hash, 1, 1)) from directory.groups"
+    assert fetch_scalar(database, version) == [HASH_VERSION]
+    close_runtime(runtime)
 
 
 def test_secrets_of_sinks_survive_the_move_and_the_way_back(empty: Database) -> None:

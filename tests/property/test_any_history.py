@@ -50,6 +50,8 @@ from worker.sync.run import run_slice
 from worker.wiring import close_runtime, open_runtime
 
 SEEDS = st.integers(min_value=1, max_value=10**6)
+UNKNOWN = {"users.assignedLicenses", "groups.visibility"}
+"""What a tenant's Graph may forget for a while."""
 STALLING = {"stall", "trickle"}
 """Faults that only cost a test time."""
 
@@ -141,6 +143,11 @@ class World:
             self.mirror.sync(full=True)
         self.erased.clear()
 
+    def ask_for_everything(self) -> None:
+        """No property is left out of requests any more; a walk would bring it."""
+        with self.mirror.database.open_transaction() as db:
+            db.execute(text("update sync.streams set left_out = null, left_out_at = null"))
+
     def restart(self) -> None:
         """The process ends and another one takes its place."""
         close_runtime(self.mirror.runtime)
@@ -211,6 +218,14 @@ class AnyHistory(RuleBasedStateMachine):
     @rule(resource=st.sampled_from(["groups", "sites", "role_assignments"]))
     def a_licence_ends_or_is_bought(self, resource: str) -> None:
         self.tenant.options.unlicensed_resources ^= {resource}
+
+    @rule(known=st.booleans(), asked=st.booleans())
+    def graph_forgets_a_property_or_knows_it(self, known: bool, asked: bool) -> None:
+        """A release that asks for it again is one that has more columns than the one before."""
+        assert self.world is not None
+        self.tenant.options.unknown_properties = set() if known else set(UNKNOWN)
+        if known and asked:
+            self.world.ask_for_everything()
 
     # ---- syncs
 
@@ -352,9 +367,12 @@ class AnyHistory(RuleBasedStateMachine):
         if self.world is None:
             return
         try:
+            self.tenant.options.unknown_properties = set()
             self.world.settle()
             self._assert_erased()
             self.world.lift()
+            self.world.ask_for_everything()
+            self.the_weekly_walk_is_due()
             self.world.settle()
             self._tell()
             assert_consistent(self.mirror.database)

@@ -52,6 +52,9 @@ class Fold:
     A greater epoch of a source says that its history was rewound, and its sequence counts anew.
     What is held of it stays until the end of the snapshot that follows, and what that has not
     told is then dropped. A smaller epoch is of a history that is no more.
+
+    Columns that come later have unknown values until an event or a snapshot tells them: objects
+    lack them.
     """
 
     def __init__(self, path: Path | str = ":memory:") -> None:
@@ -132,6 +135,8 @@ class Fold:
         self._execute("delete from lacks where source = ?", source)
         if event["type"].endswith("connection.rewound"):
             self._drop_unknown(epoch, event["data"]["after"]["last_connection"])
+        elif event["type"].endswith("connection.coverage_changed"):
+            self._forget_columns(source, **event["data"]["after"])
         elif event["data"]["resource"] != "connection" and not _is_erased(event):
             self._fold(event)
 
@@ -167,6 +172,16 @@ class Fold:
             if int(source.rpartition("/")[2]) > last_connection and known < epoch:
                 for table in ("objects", "ids", "lacks", "sources"):
                     self._execute(f"delete from {table} where source = ?", source)
+
+    def _forget_columns(
+        self, source: str, resource: str, added: list[str], dropped: list[str], **_: object
+    ) -> None:
+        """Of every object of a resource, some columns are not known from here on."""
+        statement = (
+            "update objects set held = json_remove(held, ?) where source = ? and resource = ?"
+        )
+        for name in (*added, *dropped):
+            self._execute(statement, f"$.{name}", source, resource)
 
     def _check_duplicate(self, source: str, sequence: int, event_id: str) -> None:
         """An event that comes again must be the one that came before."""
@@ -231,12 +246,12 @@ def _is_erased(event: dict[str, Any]) -> bool:
 def _matches_before(
     held: dict[str, Any] | None, before: dict[str, Any] | None, after: dict[str, Any] | None
 ) -> bool:
-    """Whether an object was as an event says that it was."""
+    """Whether an object was as an event says that it was, as far as is known."""
     if before is None and after is None:  # an erasure, which does not say
         return True
     if held is None or before is None:
         return held is None and before is None
-    return all(held.get(name) == value for name, value in before.items())
+    return all(held[name] == value for name, value in before.items() if name in held)
 
 
 def follow(url: str, stream: str, fold: Fold, is_stopped: Callable[[], bool]) -> None:

@@ -45,9 +45,13 @@ def _count_differences(
 ) -> int:
     """How many rows are in one of the two only."""
     columns = ", ".join(f'"{name}"' for name in RESOURCES[resource].column_names)
+    key = " and ".join(f"t.{name}::text = h ->> '{name}'" for name in RESOURCES[resource].key)
+    # What a consumer does not know it reads from the mirror: columns that no event has told yet.
     folded = (
-        f"select {columns} from jsonb_populate_recordset(null::directory.{resource},"
-        " cast(:held as jsonb))"
+        f"select {columns} from (select coalesce(to_jsonb(t), '{{}}') || h as known"
+        f" from jsonb_array_elements(cast(:held as jsonb)) h left join directory.{resource} t"
+        f" on t.connection_id = :id and {key}) k"
+        f" cross join lateral jsonb_populate_record(null::directory.{resource}, known)"
     )
     live = (
         f"select {columns} from directory.{resource}"

@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any
 
 from models.change_event import ChangeKind
+from worker.events.coverage import NO_COLUMNS
 
 ObjectState = dict[str, Any] | None
 """An object's columns at some time, or None if it was not live."""
@@ -33,23 +34,31 @@ def classify_at_cut(first_seen_at: datetime, changed_at: datetime, cut_at: datet
 
 
 def undo_event(
-    change: str, state: ObjectState, before: Any, after: Any
+    change: str,
+    state: ObjectState,
+    before: Any,
+    after: Any,
+    untold: frozenset[str] = NO_COLUMNS,
 ) -> tuple[str | None, ObjectState]:
     """Undo one event; return a problem (or None) and the state before the event.
 
-    An event lacks the columns that were added after it: they count as null.
+    ``untold`` are the columns that the event does not tell (``Coverage``). It also lacks the
+    columns that were added after it: they count as null.
     """
     if change in (ChangeKind.CREATED, ChangeKind.RESTORED):
         problem = f"({change}) does not give what follows it"
-        return (None if _are_equal(state, after) else problem), None
+        return (None if _are_equal(state, after, untold) else problem), None
     if change == ChangeKind.DELETED:
         return (None if state is None else "(deleted) is followed by a live object"), before
-    if state is None or any(state.get(name) != value for name, value in after.items()):
+    if state is None or any(
+        state.get(name) != value for name, value in after.items() if name not in untold
+    ):
         return "(updated) does not give what follows it", state
     return None, {**state, **before}
 
 
-def _are_equal(state: ObjectState, told: ObjectState) -> bool:
+def _are_equal(state: ObjectState, told: ObjectState, untold: frozenset[str]) -> bool:
     if state == told or state is None or told is None:
         return state == told
-    return all(state.get(name) == told.get(name) for name in state.keys() | told.keys())
+    names = (state.keys() | told.keys()) - untold
+    return all(state.get(name) == told.get(name) for name in names)

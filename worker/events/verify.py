@@ -2,7 +2,8 @@
 
 It reads one database snapshot, object by object, so that memory stays constant. It also reports
 gaps in the sequence, rows without history, and rows whose content does not match their hash.
-Objects that were or are being erased are skipped: their events no longer hold their content.
+Objects that were or are being erased are skipped: their events no longer hold their content. So are
+columns in events that do not tell them yet (``coverage.py``).
 """
 
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from models.base import DIRECTORY
 from models.erasure import ERASED_PREFIX
 from models.resource import OWNER, Resource
 from models.resources import RESOURCES
+from worker.events.coverage import load_coverage
 from worker.events.undo import ObjectState, undo_event
 from worker.rows.hash import HASH_VERSION
 from worker.rows.shape import get_shape
@@ -80,14 +82,15 @@ def verify(
     db.execute(text("set transaction isolation level repeatable read, read only"))
     db.execute(text("set local statement_timeout = 0"))
     result = Verification()
-    leaving = list_ids_being_erased(db, connection_id)
+    leaving, coverage = list_ids_being_erased(db, connection_id), load_coverage(db, connection_id)
     _check_sequence(db, connection_id, result)
     result.unresolved = summarize_unresolved(db, connection_id).get(connection_id, {})
     done = count(1)
 
     def count_events(resource: Resource) -> Iterator[Any]:
+        find_untold = coverage[resource.name].find_untold
         for event in _stream_events(db, connection_id, resource):
-            yield event
+            yield (*event, find_untold(event[1]))
             number = next(done)
             if number % _EVENTS_A_REPORT == 0:
                 on_events(number, result.events, resource.name)
@@ -194,8 +197,8 @@ def _check_events(
     resource: Resource, key: str, state: ObjectState, events: Iterator[Any], result: Verification
 ) -> None:
     where = f"{resource.name} {key}"
-    for _, seq, change, before, after in events:
-        problem, state = undo_event(change, state, before, after)
+    for _, seq, change, before, after, untold in events:
+        problem, state = undo_event(change, state, before, after, untold)
         if problem:
             result.add_problem(f"{where}: event {seq} {problem}")
             return

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from models.resource import Resource
-from worker.rows.shape import Row, get_shape
+from worker.rows.shape import Row, clear_values, get_shape
 
 
 class IncomingRow(NamedTuple):
@@ -41,7 +41,7 @@ def clear_columns(rows: dict[str, IncomingRow], resource: Resource, columns: int
     for key, item in rows.items():
         if not item.present & columns:
             continue
-        row = tuple(None if columns >> i & 1 else value for i, value in enumerate(item.row))
+        row = clear_values(item.row, columns)
         rows[key] = item._replace(
             row=row, present=item.present & ~columns, hash=shape.hash_row(row), source_hash=None
         )

@@ -5,7 +5,7 @@ from Postgres; both have the same Python values, so that they can be compared fo
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from operator import itemgetter
@@ -22,6 +22,13 @@ from worker.rows.hash import hash_bytes
 
 Row: TypeAlias = tuple[Any, ...]
 """Values in the order of ``Resource.columns``."""
+
+
+def clear_values(row: Row, columns: int) -> Row:
+    """Return a row with nulls in some columns, given as bits."""
+    if not columns:
+        return row
+    return tuple(None if columns >> index & 1 else value for index, value in enumerate(row))
 
 
 MAX_KEY_LENGTH: Final = 400
@@ -226,6 +233,14 @@ class RowShape:
             for name, nested, a, b in columns
             if (_encode(a) != _encode(b) if nested else a != b)
         ]
+
+    def clear_columns(self, row: Row, names: Collection[str]) -> Row:
+        """Return a row with nulls in the named columns."""
+        return clear_values(row, sum(1 << self.names.index(name) for name in names))
+
+    def select_told(self, names: Sequence[str], untold: int) -> list[str]:
+        """Return the columns among ``names`` that events tell: those without a bit."""
+        return [name for name in names if not untold >> self.names.index(name) & 1]
 
     def hash_row(self, row: Row) -> bytes:
         """Return a versioned content hash, independent of the order of unordered lists.

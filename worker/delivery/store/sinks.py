@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy import text
 
@@ -104,6 +105,9 @@ _START_POSITIONS = text("""
 """)
 
 
+_NEVER_FILTERED: Final = (ConnectionChange.REWOUND, ConnectionChange.COVERAGE_CHANGED)
+
+
 @dataclass(frozen=True)
 class Sink:
     """A sink as it was when it was claimed or read."""
@@ -128,8 +132,15 @@ class Sink:
         return self.resources is None and self.changes is None and self.initial
 
     def wants(self, event: Event) -> bool:
-        """Whether the sink wants an event; ``rewound`` events go to every sink."""
-        return event.change == ConnectionChange.REWOUND or (
+        """Whether the sink wants an event.
+
+        ``rewound`` events go to every sink, and ``coverage_changed`` to those that want the
+        resource that it is about: without them, a receiver's copy would be wrong.
+        """
+        if event.change == ConnectionChange.COVERAGE_CHANGED and self.resources is not None:
+            about = msgspec.json.decode(event.after or "{}").get("resource")
+            return not self.resources.isdisjoint((event.resource, about))
+        return event.change in _NEVER_FILTERED or (
             (self.initial or not event.initial)
             and (self.resources is None or event.resource in self.resources)
             and (self.changes is None or event.change in self.changes)

@@ -3,7 +3,7 @@
 The cut is the event at the position. A page is a short transaction of its own, so that a slow
 receiver keeps none open; changes after the cut are undone with their events, which the same
 transaction sees. So the pages together show one moment, and the tail continues from there: no event
-is missing or repeated.
+is missing or repeated. Columns that events did not tell yet at the cut are null.
 
 A ``snapshot_completed`` event comes last. It carries the cut even where no object was live, so that
 the receiver knows which event comes next. Objects that the receiver holds from before, and that it
@@ -12,9 +12,9 @@ which comes first.
 """
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
@@ -27,6 +27,7 @@ from models.resource import OWNER, Resource
 from models.resources import RESOURCES
 from worker.core.log import get_logger
 from worker.delivery.store.sinks import Sink
+from worker.events.coverage import Coverage, load_coverage
 from worker.events.event import Event, Position, SnapshotProgress
 from worker.events.read import read_events_after
 from worker.events.undo import CutState, ObjectState, classify_at_cut, undo_event
@@ -177,6 +178,8 @@ def _build_events(
     """
     shape = get_shape(resource)
     assert cut.occurred_at is not None, "a connection without events has no snapshot"
+    coverage = load_coverage(db, cut.connection_id)[resource.name]
+    untold = coverage.find_untold(cut.seq)
     live: dict[str, bytes | None] = {}
     doubtful: dict[str, ObjectState] = {}
     for stored in rows:
@@ -184,12 +187,17 @@ def _build_events(
         state_at_cut = classify_at_cut(stored.first_seen_at, stored.changed_at, cut.occurred_at)
         if state_at_cut is CutState.ABSENT:
             continue
-        whole = live[key] = shape.encode_json(stored.row) if stored.live else None
+        live[key] = None  # in the order of the keys
         if state_at_cut is CutState.NEEDS_UNDO:
-            doubtful[key] = None if whole is None else msgspec.json.decode(whole)
-    _undo_to_cut(db, cut, resource, doubtful)
+            whole = shape.encode_json(stored.row)
+            doubtful[key] = msgspec.json.decode(whole) if stored.live else None
+        elif stored.live:
+            row = shape.clear_columns(stored.row, untold) if untold else stored.row
+            live[key] = shape.encode_json(row)
+    _undo_to_cut(db, cut, resource, doubtful, coverage)
     for key, state in doubtful.items():
-        live[key] = None if state is None else msgspec.json.encode(state)
+        if state is not None:
+            live[key] = msgspec.json.encode(_hide(state, untold))
     return [
         Event(
             connection_id=cut.connection_id,
@@ -207,8 +215,17 @@ def _build_events(
     ]
 
 
+def _hide(state: dict[str, Any], untold: Collection[str]) -> dict[str, Any]:
+    """Return a state with nulls in the columns that events did not tell at the cut."""
+    return {name: None if name in untold else value for name, value in state.items()}
+
+
 def _undo_to_cut(
-    db: sa.Connection, cut: Position, resource: Resource, states: dict[str, ObjectState]
+    db: sa.Connection,
+    cut: Position,
+    resource: Resource,
+    states: dict[str, ObjectState],
+    coverage: Coverage,
 ) -> None:
     """Restore objects to their state at the cut, by undoing all of their later events."""
     if not states:
@@ -226,7 +243,8 @@ def _undo_to_cut(
             },
         )
         for key, seq, change, before, after in cursor:
-            problem, states[key] = undo_event(change, states[key], before, after)
+            untold = coverage.find_untold(seq)
+            problem, states[key] = undo_event(change, states[key], before, after, untold)
             if problem:
                 get_logger().warning(
                     "event contradicts the mirror while a snapshot is read",

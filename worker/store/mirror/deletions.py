@@ -16,6 +16,7 @@ from worker.store.mirror.edges import EDGE, delete_edges, end_edges_of, parse_ed
 from worker.store.mirror.merge import load_rows
 from worker.store.mirror.write import update_each
 from worker.store.state.quarantine import delete_faults
+from worker.store.state.streams import load_untold_columns
 
 
 def delete_objects(
@@ -38,7 +39,8 @@ def delete_objects(
     _correct_reason(
         tx, resource, {key: reasons[key] for key, old in stored.items() if not old.is_live}
     )
-    changes = [compare.build_deleted(shape, key, stored[key].row) for key in live]
+    untold = load_untold_columns(tx, resource) if live else 0
+    changes = [compare.build_deleted(shape, key, stored[key].row, untold=untold) for key in live]
     edges = end_edges_of(tx, reasons) if resource.name in EDGE_ENDS else []
     drop_ended_removals(tx, edges)
     return [(EDGE, edges), (resource, changes)]

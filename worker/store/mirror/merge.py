@@ -9,7 +9,7 @@ from models.resource import OWNER, Resource
 from worker.rows.copy_format import encode_array
 from worker.rows.hash import HASH_BYTES
 from worker.rows.incoming import NOT_ENCODED, EncodedRows, IncomingRow
-from worker.rows.shape import Row, get_shape
+from worker.rows.shape import Row, clear_values, get_shape
 from worker.store.engine import get_driver_connection
 from worker.store.lease import Transaction
 from worker.store.mirror import compare
@@ -92,11 +92,13 @@ def merge_rows(
     encoded: EncodedRows = NOT_ENCODED,
     assume_new: bool = False,
     live_since: LiveSince = NOT_OBSERVED,
+    untold: int = 0,
 ) -> list[Change]:
     """Store the differences between a page and the mirror, and return the changes.
 
     ``encoded`` has the rows that are encoded already. ``assume_new`` inserts all objects
     without comparing, for a first load. ``live_since`` gives the time since when new ones are live.
+    ``untold`` has a bit for each column that is stored, but that changes do not tell yet.
     Raises RowExists if an assumed new one is stored already: the transaction is lost and the page
     must be compared.
     """
@@ -104,12 +106,12 @@ def merge_rows(
         return []
     if assume_new:
         insert_rows(tx, resource, arriving.items(), encoded, live_since)
-        return _build_created(resource, arriving.items(), encoded)
+        return _build_created(resource, arriving.items(), encoded, untold)
     stored = _load_hashes(tx, resource, list(arriving))
     new = [(key, item) for key, item in arriving.items() if key not in stored]
     if new:
         insert_rows(tx, resource, new, encoded, live_since)
-    changes = _build_created(resource, new, encoded)
+    changes = _build_created(resource, new, encoded, untold)
     doubtful, same = {}, []
     for key, item in arriving.items():
         if (old := stored.get(key)) is None:
@@ -123,15 +125,19 @@ def merge_rows(
             same.append((item.hash, item.source_hash, tx.connection_id, key))
     _save_hashes(tx, resource, same)
     hashes = {key: stored[key].hash for key in doubtful}
-    return changes + _compare_columns(tx, resource, doubtful, hashes, live_since)
+    return changes + _compare_columns(tx, resource, doubtful, hashes, live_since, untold=untold)
 
 
 def _build_created(
     resource: Resource,
     arriving: Iterable[tuple[str, IncomingRow]],
     encoded: EncodedRows,
+    untold: int,
 ) -> list[Change]:
     json, jsons = get_shape(resource).encode_json, encoded.jsons
+    if untold:
+        rows = ((key, clear_values(item.row, untold)) for key, item in arriving)
+        return [compare.build_created(key, json(row)) for key, row in rows]
     return [compare.build_created(key, jsons.get(key) or json(item.row)) for key, item in arriving]
 
 
@@ -141,6 +147,8 @@ def _compare_columns(
     arriving: Mapping[str, IncomingRow],
     hashes: Mapping[str, bytes | None],
     live_since: LiveSince,
+    *,
+    untold: int,
 ) -> list[Change]:
     """Compare rows whose hash differs or that were deleted column by column, and write them.
 
@@ -156,9 +164,11 @@ def _compare_columns(
     for key, item in arriving.items():
         old = stored[key]
         if old.is_live:
-            outcome = compare.build_updated(shape, key, old.row, item.row, item.present)
+            outcome = compare.build_updated(
+                shape, key, old.row, item.row, item.present, untold=untold
+            )
         else:
-            outcome = compare.build_restored(shape, key, item.row)
+            outcome = compare.build_restored(shape, key, item.row, untold=untold)
         if outcome is not None:
             outcomes.append(outcome._replace(source_hash=item.source_hash))
         else:

@@ -3,6 +3,7 @@
 from binascii import hexlify
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from enum import Enum
 from functools import cache
 from typing import Any
 
@@ -92,16 +93,24 @@ class RowExists(Exception):
     """A page that was assumed to be new contains an object that is stored already."""
 
 
+class _Writing(Enum):
+    """What an update does to the bookkeeping of a row, besides its hashes."""
+
+    UNTOLD = ""
+    """Nothing: no event tells of it."""
+    CHANGED = ", changed_at = %s, deleted_at = null, deleted_reason = null"
+    RESTORED = f", live_since = %s{CHANGED}"
+
+
 @cache
-def _render_update(resource: Resource, names: tuple[str, ...], *, restored: bool) -> str:
-    """Return an update that sets some columns of a row and makes it live."""
-    beginning = " live_since = %s," if restored else ""
+def _render_update(resource: Resource, names: tuple[str, ...], writing: _Writing) -> str:
+    """Return an update that sets some columns of a row."""
     kinds = {column.name: column.type.sql for column in resource.columns}
-    assignments = ", ".join(f'"{name}" = %s::{kinds[name]}' for name in names)
+    assignments = "".join(f'"{name}" = %s::{kinds[name]}, ' for name in names)
     return (
-        f"update {DIRECTORY}.{resource.name} set {assignments},"
-        f" row_hash = %s, source_hash = %s, changed_at = %s,{beginning}"
-        f" deleted_at = null, deleted_reason = null where {OWNER} = %s and {resource.key[0]} = %s"
+        f"update {DIRECTORY}.{resource.name} set {assignments}"
+        f"row_hash = %s, source_hash = %s{writing.value}"
+        f" where {OWNER} = %s and {resource.key[0]} = %s"
     )
 
 
@@ -167,16 +176,21 @@ def update_rows(
     """Update existing rows, and return their changes; ``live_since`` applies to restored ones.
 
     For rows that stay live, the statement has only the columns that differ in any of them: one with
-    all columns costs Postgres and the driver several times as much to parse.
+    all columns costs Postgres and the driver several times as much to parse. A row of which no
+    event tells keeps the time of its last change: it is read to undo events.
     """
-    altered = [one for one in writes if one.change.changed is not None]
-    revived = [one for one in writes if one.change.changed is None]
-    differing = {name for one in altered for name in one.change.changed or ()}
-    rest = resource.column_names[1:]
-    changing = tuple(name for name in rest if name in differing)
-    _update_columns(tx, resource, altered, changing)
-    _update_columns(tx, resource, revived, rest, live_since)
-    return [outcome.change for outcome in writes]
+    altered = [one for one in writes if one.names is not None]
+    for writing, some in (
+        (_Writing.UNTOLD, [one for one in altered if one.change is None]),
+        (_Writing.CHANGED, [one for one in altered if one.change is not None]),
+    ):
+        differing = {name for one in some for name in one.names or ()}
+        names = tuple(name for name in resource.column_names[1:] if name in differing)
+        _update_columns(tx, resource, some, names, writing=writing)
+    revived = [one for one in writes if one.names is None]
+    every, writing = resource.column_names[1:], _Writing.RESTORED
+    _update_columns(tx, resource, revived, every, writing=writing, live_since=live_since)
+    return [one.change for one in writes if one.change is not None]
 
 
 def _update_columns(
@@ -184,7 +198,9 @@ def _update_columns(
     resource: Resource,
     outcomes: Sequence[compare.RowWrite],
     names: tuple[str, ...],
-    live_since: LiveSince | None = None,
+    *,
+    writing: _Writing,
+    live_since: LiveSince = NOT_OBSERVED,
 ) -> None:
     if not outcomes:
         return
@@ -192,9 +208,9 @@ def _update_columns(
     places = [resource.column_names.index(name) for name in names]
     values = []
     for one in outcomes:
-        row = parameters(one.row)
-        since = () if live_since is None else (live_since.get(one.change.key),)
-        kept = (one.row_hash, bind_source_hash(one.row_hash, one.source_hash), tx.moment, *since)
-        values.append((*(row[place] for place in places), *kept, tx.connection_id, one.row[0]))
-    statement = _render_update(resource, names, restored=live_since is not None)
-    update_each(tx, resource, statement, values)
+        row, key = parameters(one.row), one.row[0]
+        since = (live_since.get(key),) if writing is _Writing.RESTORED else ()
+        at = () if writing is _Writing.UNTOLD else (tx.moment,)
+        kept = (one.row_hash, bind_source_hash(one.row_hash, one.source_hash), *since, *at)
+        values.append((*(row[place] for place in places), *kept, tx.connection_id, key))
+    update_each(tx, resource, _render_update(resource, names, writing), values)

@@ -1,6 +1,7 @@
 """The durable state of each stream, from which any process can continue."""
 
 import dataclasses
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -96,6 +97,24 @@ class Stream:
         return [*asked, *(name for name in relations if name not in (self.left_out or ()))]
 
     @property
+    def unasked_columns(self) -> int:
+        """A bit for each column that the walk under way does not ask for."""
+        if self.asked_columns is None:
+            return self.left_out_columns
+        return self.left_out_columns | _find_others(self.resource, self.asked_columns)
+
+    @property
+    def untold_columns(self) -> int:
+        """A bit for each column that events do not tell yet, as no walk has brought it so far."""
+        return find_untold_columns(self.resource, self.walked_columns)
+
+    @property
+    def is_bringing_columns(self) -> bool:
+        """Whether the walk under way brings columns that no walk has brought so far."""
+        under_way = self.phase is Phase.LISTING and self.asked_columns is not None
+        return under_way and bool(self.untold_columns & ~self.unasked_columns)
+
+    @property
     def is_asking_for_others(self) -> bool:
         """Whether the walk under way asks for other columns than one that begins now.
 
@@ -140,6 +159,20 @@ class Stream:
         return (self.resource, *inside)
 
 
+def find_untold_columns(resource: Resource, walked: Collection[str] | None) -> int:
+    """Return a bit for each column that events do not tell, as the last walk did not bring it.
+
+    None in a first load, whose events tell everything.
+    """
+    return 0 if walked is None else _find_others(resource, walked)
+
+
+def _find_others(resource: Resource, names: Collection[str]) -> int:
+    """Return a bit for each column that is not among ``names``."""
+    known = set(names)
+    return sum(1 << i for i, name in enumerate(resource.column_names) if name not in known)
+
+
 _COLUMN_NAMES = tuple(f.name for f in dataclasses.fields(Stream) if f.name != "resource")
 
 
@@ -161,6 +194,14 @@ def _stream_from_row(resource: Resource, row: object) -> Stream:
     if values["refused_phase"] is not None:
         values["refused_phase"] = Phase(values["refused_phase"])
     return Stream(resource=resource, **values)
+
+
+def load_untold_columns(tx: Transaction, resource: Resource) -> int:
+    """Return a bit for each column of a resource that events do not tell yet."""
+    statement = select(streams.c.walked_columns).where(
+        streams.c.connection_id == tx.connection_id, streams.c.resource == resource.name
+    )
+    return find_untold_columns(resource, tx.db.execute(statement).scalar())
 
 
 _NEW = insert(streams).values(

@@ -97,9 +97,13 @@ def _render_unsent(resource: Resource) -> str:
 
 
 def null_unsent_columns(
-    tx: Transaction, resource: Resource, walk_id: int, limit: int = 500
-) -> list[Change]:
-    """Set columns that no page of a complete walk sent to null; return no changes when done."""
+    tx: Transaction, resource: Resource, walk_id: int, *, untold: int = 0, limit: int = 500
+) -> tuple[list[Change], int]:
+    """Set columns that no page of a complete walk sent to null.
+
+    Return the changes and the number of rows: fewer than ``limit`` when done. ``untold`` has a bit
+    for each column that changes do not tell yet.
+    """
     values = {
         "id": tx.connection_id,
         "resource": resource.name,
@@ -115,14 +119,16 @@ def null_unsent_columns(
         )
         found = cursor.fetchone()
         if not found or not found[0]:
-            return []
+            return [], 0
         prefer_hash_joins(tx.db)
         cursor.execute(_render_unsent(resource), values)
         present: Mapping[str, int] = dict(cursor.fetchall())
-    return _null_columns(tx, resource, present)
+    return _null_columns(tx, resource, present, untold), len(present)
 
 
-def _null_columns(tx: Transaction, resource: Resource, present: Mapping[str, int]) -> list[Change]:
+def _null_columns(
+    tx: Transaction, resource: Resource, present: Mapping[str, int], untold: int
+) -> list[Change]:
     shape = get_shape(resource)
     nothing = (None,) * len(shape.names)
     outcomes = [
@@ -130,7 +136,12 @@ def _null_columns(tx: Transaction, resource: Resource, present: Mapping[str, int
         for key, old in load_rows(tx, resource, list(present)).items()
         if (
             outcome := compare.build_updated(
-                shape, key, old.row, nothing, shape.all_columns & ~present[key] & ~1
+                shape,
+                key,
+                old.row,
+                nothing,
+                shape.all_columns & ~present[key] & ~1,
+                untold=untold,
             )
         )
     ]

@@ -172,11 +172,17 @@ def _clear_unsent(context: SliceContext, candidates: SweepCandidates) -> bool:
     more = True
     while more:
         with context.open_transaction() as tx:
-            resource, walk = candidates.stream.resource, candidates.stream.walk_id
-            changes = null_unsent_columns(tx, resource, walk, DELETION_BATCH)
-            after = append_and_count(context, tx, candidates.stream, resource, changes)
+            stream = candidates.stream
+            changes, number = null_unsent_columns(
+                tx,
+                stream.resource,
+                stream.walk_id,
+                untold=stream.untold_columns,
+                limit=DELETION_BATCH,
+            )
+            after = append_and_count(context, tx, stream, stream.resource, changes)
         candidates.stream = after
-        more = len(changes) == DELETION_BATCH
+        more = number == DELETION_BATCH
         if more and context.should_stop():
             return False
     return True

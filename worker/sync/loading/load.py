@@ -97,6 +97,7 @@ def _commit(
             encoded=encoded,
             assume_new=new_rows,
             live_since=begun,
+            untold=stream.untold_columns,
         )
         changes = [(stream.resource, rows)]
         if edges is not None:
@@ -161,10 +162,10 @@ def _note_rejects(context: SliceContext, tx: Transaction, stream: Stream, page: 
 
 def _note_seen(tx: Transaction, stream: Stream, edges: Resource | None, page: Page) -> None:
     everything = (1 << len(stream.resource.columns)) - 1
-    left_out = stream.left_out_columns
-    """Left-out columns count as sent: their absence is no reason to clear them."""
+    unasked = stream.unasked_columns
+    """Columns that are not asked for count as sent: their absence is no reason to clear them."""
     present = [everything] * len(page.unchanged) + [
-        one.present | left_out for one in page.rows.values()
+        one.present | unasked for one in page.rows.values()
     ]
     apart = [r.key for r in page.rejects if r.key is not None] + sorted(page.conflicts)
     seen = [SeenKeys(stream.resource, page.keys + apart, present + [everything] * len(apart))]

@@ -17,6 +17,7 @@ from worker.store.state.quarantine import (
     postpone_retry,
     release_quarantined,
 )
+from worker.store.state.streams import load_untold_columns
 from worker.store.state.unresolved import resolve_parts
 from worker.store.sweep.removals import note_removals
 from worker.sync.context import SliceContext
@@ -84,7 +85,7 @@ def _store_answer(
 
 def _store_page(context: SliceContext, tx: Transaction, resource: Resource, page: Page) -> None:
     drop_erased(page, resource, context.erased)
-    changes = merge_rows(tx, resource, page.rows)
+    changes = merge_rows(tx, resource, page.rows, untold=load_untold_columns(tx, resource))
     context.append_events(tx, resource, changes, is_initial=False)
     whole = dict.fromkeys(page.rows, get_shape(resource).all_columns)
     note_faults(tx, resource, whole, page.faults)

@@ -69,8 +69,13 @@ def parse_response(
     if error is not None:
         error.resource = stream.name
         raise error
+    # The same bytes as before are no proof of an unchanged row if more of them is stored now.
+    bringing = stream.is_bringing_columns
     page = decode_page(
-        stream.resource, response.body, hash_sources=stream.is_initial, is_rewalk=expects_unchanged
+        stream.resource,
+        response.body,
+        hash_sources=stream.is_initial or bringing,
+        is_rewalk=expects_unchanged and not bringing,
     )
     if stream.left_out:
         clear_columns(page.rows, stream.resource, stream.left_out_columns)
