@@ -21,6 +21,7 @@ from models.resources import RESOURCES
 from models.run import RunState, RunTrigger
 from models.sink import SinkStart
 from sandbox.tenant import Tenant
+from tests.integration.test_drift import untold
 from tests.integration.test_relay import RelayEnvironment
 from tests.support.consumer import Fold
 from tests.support.fold import find_differences
@@ -359,6 +360,46 @@ def fetch_roles(mirror: Mirror) -> list[tuple[Any, ...]]:
     statement = f"select {names}, row_hash from directory.role_definitions order by id"
     with mirror.database.open_transaction() as db:
         return [tuple(row) for row in db.execute(text(statement))]
+
+
+def test_memberships_that_come_with_a_new_relation_are_a_first_load(mirror: Mirror) -> None:
+    """Theirs, not that of the groups: they existed before, and nobody saw since when."""
+    tenant = mirror.tenant
+    mirror.sync(full=True)
+    group, someone = tenant.groups.id_at(1), str(tenant.create_user(displayName="New"))
+    mirror.sync()
+    with mirror.database.open_transaction() as db:
+        db.execute(
+            text(
+                "update sync.streams set walked_columns = array_remove(walked_columns, 'members'),"
+                " select_hash = 'of an older release' where resource = 'groups'"
+            )
+        )
+    mark = read_last_seq(mirror.database)
+    untold(tenant, lambda: tenant.add_member(group, someone))
+    tick(mirror, walk=True)
+    (event,) = read_events(mirror.database, after=mark)
+    assert (event["resource"], event["change"], event["initial"]) == (
+        "group_members",
+        "created",
+        True,
+    )
+    since = "select live_since from directory.group_members where member_id = :id"
+    assert fetch_scalar(mirror.database, since, id=someone) is None
+    drift = "select drift #>> '{group_members,created}' from sync.streams where resource = 'groups'"
+    assert fetch_scalar(mirror.database, drift) == "0", "no delta has missed it"
+    other = str(tenant.create_user(displayName="Newer"))
+    tenant.add_member(group, other)
+    mirror.sync()
+    (created,) = (
+        e
+        for e in read_events(mirror.database, after=event["seq"])
+        if e["resource"] == "group_members"
+    )
+    assert created["initial"] is False
+    assert fetch_scalar(mirror.database, since, id=other) is not None
+    assert_exact(mirror.database, tenant)
+    assert_told(mirror)
 
 
 def test_the_documented_history_does_not_know_a_column_before_it_was_told(mirror: Mirror) -> None:

@@ -96,6 +96,15 @@ class Stream:
         asked = [name for i, name in names if not without >> i & 1]
         return [*asked, *(name for name in relations if name not in (self.left_out or ()))]
 
+    def is_first_read(self, carried: Resource) -> bool:
+        """Whether no complete walk has read a carried resource yet: its rows existed before.
+
+        Edges come with a relation, which may be newer than the stream.
+        """
+        if self.is_initial or not carried.is_edge or self.walked_columns is None:
+            return self.is_initial
+        return set(self.resource.relations).isdisjoint(self.walked_columns)
+
     @property
     def unasked_columns(self) -> int:
         """A bit for each column that the walk under way does not ask for."""

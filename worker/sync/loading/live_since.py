@@ -36,6 +36,8 @@ def find_members_live_since(context: SliceContext, tx: Transaction, groups: Stre
     """Return since when the memberships that come with groups are live."""
     if not groups.can_date_changes(tx.moment):
         return NOT_OBSERVED
+    if any(map(groups.is_first_read, groups.carried_resources)):
+        return NOT_OBSERVED
     unknown: set[str] = set()
     if context.has_quarantined.get(groups.name):
         unknown |= list_quarantined_keys(tx, groups.name)

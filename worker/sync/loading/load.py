@@ -1,5 +1,6 @@
 """Load one page: rows, memberships, events, evidence and cursor, in one transaction."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from models.resource import Resource
@@ -9,6 +10,7 @@ from worker.graph.decode import decode_changed
 from worker.graph.page import Page
 from worker.rows.incoming import EncodedRows, clear_columns
 from worker.store.lease import Transaction
+from worker.store.mirror.change import Change
 from worker.store.mirror.edges import merge_edges, render_edge_key
 from worker.store.mirror.merge import find_changed_keys, merge_rows
 from worker.store.mirror.write import RowExists
@@ -104,9 +106,7 @@ def _commit(
             begun = find_members_live_since(context, tx, stream)
             some = merge_edges(tx, page.edges, assume_new=assume_new, live_since=begun)
             changes.append((edges, some))
-        context.append_all_events(tx, changes, initial=stream.is_initial)
-        for resource, some in changes:
-            after = add_drift(after, resource, some)
+        after = _append_events(context, tx, after, changes)
         if withdraw:
             _withdraw_reappeared(tx, stream.resource, edges, page)
         _save_removals(tx, stream.resource, edges, page)
@@ -121,6 +121,26 @@ def _commit(
         save_stream(tx, stream, after)
         hit_failpoint("page-written")
     return after
+
+
+def _append_events(
+    context: SliceContext,
+    tx: Transaction,
+    stream: Stream,
+    changes: Sequence[tuple[Resource, list[Change]]],
+) -> Stream:
+    """Append the events of a page; return the stream with its changes counted as drift.
+
+    Edges that are read for the first time were not missed by any delta.
+    """
+    first = [one for one in changes if stream.is_first_read(one[0])]
+    others = [one for one in changes if not stream.is_first_read(one[0])]
+    for some, is_initial in ((others, False), (first, True)):
+        if some:
+            context.append_all_events(tx, some, initial=is_initial)
+    for resource, altered in others:
+        stream = add_drift(stream, resource, altered)
+    return stream
 
 
 def _decode_changed(tx: Transaction, stream: Stream, page: Page) -> None:
