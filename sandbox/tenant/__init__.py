@@ -14,6 +14,8 @@ describes what is simulated.
 
 from sandbox.tenant.client import Client, WalkResult
 from sandbox.tenant.defaults import KEY
+from sandbox.tenant.directory.clock import TenantClock
+from sandbox.tenant.directory.kind_counts import KindCounts
 from sandbox.tenant.directory.members import Member
 from sandbox.tenant.directory.options import TenantOptions
 from sandbox.tenant.directory.tenant import Tenant
@@ -42,6 +44,7 @@ __all__ = [
     "Client",
     "FaultInjector",
     "FaultRule",
+    "KindCounts",
     "LoggedRequest",
     "Member",
     "Nango",
@@ -50,6 +53,7 @@ __all__ = [
     "Response",
     "Server",
     "Tenant",
+    "TenantClock",
     "TenantOptions",
     "Truth",
     "TruthRow",

@@ -70,6 +70,25 @@ def build_not_licensed() -> GraphError:
     )
 
 
+def build_not_premium() -> GraphError:
+    """Return the refusal of sign-in activity in a tenant without a premium licence."""
+    return GraphError(
+        403,
+        "Authentication_RequestFromNonPremiumTenantOrB2CTenant",
+        "Neither tenant is B2C or tenant doesn't have premium license",
+    )
+
+
+def build_report_denied() -> GraphError:
+    """Return the refusal of sign-in activity without the permission for reports."""
+    return GraphError(
+        403,
+        "Authentication_MSGraphPermissionMissing",
+        "The principal does not have required Microsoft Graph permission(s): AuditLog.Read.All to "
+        "call this API.",
+    )
+
+
 def build_rejected_token() -> GraphError:
     return GraphError(
         401, "InvalidAuthenticationToken", "Access token has expired or is not yet valid."

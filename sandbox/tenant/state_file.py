@@ -8,13 +8,16 @@ import logging
 import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import msgspec
 
-from sandbox.tenant.directory.members import Member
+from sandbox.tenant.directory.fields import SIGN_INS
+from sandbox.tenant.directory.kind_counts import KindCounts
+from sandbox.tenant.directory.members import LoggedEdge, Member
 from sandbox.tenant.directory.object_store import LifecycleState, StoredObject
 from sandbox.tenant.directory.state import LoggedChange
 from sandbox.tenant.directory.tenant import Tenant
@@ -33,6 +36,9 @@ _TABLES = """
     create table if not exists members (
         owner text, number integer, removed text not null, added text not null,
         primary key (owner, number)) without rowid;
+    create table if not exists edges (
+        owner text, resource text, number integer, removed text not null, added text not null,
+        primary key (owner, resource, number)) without rowid;
     create table if not exists log (
         owner text, resource text, position integer, number integer not null,
         change text not null, primary key (owner, resource, position)) without rowid;
@@ -152,6 +158,10 @@ class StateFile:
             "insert or replace into members values (?, ?, ?, ?)",
             ((owner, *row) for row in _list_unsaved_members(tenant)),
         )
+        self._file.executemany(
+            "insert or replace into edges values (?, ?, ?, ?, ?)",
+            ((owner, *row) for row in _list_unsaved_edges(tenant)),
+        )
         logged = self._log_lengths.get(owner, {})
         self._file.executemany(
             "insert or replace into log values (?, ?, ?, ?, ?)",
@@ -165,22 +175,19 @@ class StateFile:
         if not found:
             return
         ((shape, state),) = found
-        if shape != _render_shape(tenant):
+        older = shape == _render_shape(tenant, with_kinds=False)
+        if not older and shape != _render_shape(tenant):
             raise ValueError("they were made with another seed or in other numbers")
         for resource in tenant.resources:
-            rows = self._query(
-                "select number, state, name, props from objects where owner = ? and resource = ?",
-                owner,
-                resource,
-            )
-            tenant.store(resource).restore(
-                (number, StoredObject(_decode(props), LifecycleState(state)), name)
-                for number, state, name, props in rows
-            )
-        rows = self._query("select number, removed, added from members where owner = ?", owner)
-        for number, removed, added in rows:
-            members = [Member(*one) for one in _decode(added)]
-            tenant.members.restore_changes(number, _decode(removed), members)
+            if not older or resource not in tenant.further:
+                self._restore_objects(owner, tenant, resource)
+        self._restore_edges(owner, tenant)
+        rows = self._query(
+            "select number, props from objects where owner = ? and resource = ?", owner, SIGN_INS
+        )
+        for number, props in rows:
+            tenant.sign_ins.put(number, _decode(props))
+        tenant.sign_ins.unsaved.clear()
         for resource, entries in tenant.change_log.items():
             rows = self._query(
                 "select number, change from log where owner = ? and resource = ? order by position",
@@ -193,6 +200,28 @@ class StateFile:
         }
         _apply_state(self._nango, connection, _decode(state))
 
+    def _restore_objects(self, owner: str, tenant: Tenant, resource: str) -> None:
+        rows = self._query(
+            "select number, state, name, props from objects where owner = ? and resource = ?",
+            owner,
+            resource,
+        )
+        tenant.store(resource).restore(
+            (number, StoredObject(_decode(props), LifecycleState(state)), name)
+            for number, state, name, props in rows
+        )
+
+    def _restore_edges(self, owner: str, tenant: Tenant) -> None:
+        rows = self._query(
+            "select 'group_members', number, removed, added from members where owner = ?"
+            " union all select resource, number, removed, added from edges where owner = ?",
+            owner,
+            owner,
+        )
+        for resource, number, removed, added in rows:
+            members = [Member(*one) for one in _decode(added)]
+            tenant.edges[resource].restore_changes(number, _decode(removed), members)
+
     def _query(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         return self._file.execute(query, values).fetchall()
 
@@ -201,8 +230,12 @@ def _build_owner_key(connection: NangoConnection) -> str:
     return f"{connection.provider_config_key}/{connection.connection_id}"
 
 
-def _render_shape(tenant: Tenant) -> str:
-    """Return the parameters of the tenant, from which everything not in the file follows."""
+def _render_shape(tenant: Tenant, *, with_kinds: bool = True) -> str:
+    """Return the parameters of the tenant, from which everything not in the file follows.
+
+    Without the kinds, it is what files of earlier releases have; such a tenant gets its further
+    objects from the start.
+    """
     made = (
         tenant.users.generated_count,
         tenant.groups.generated_count,
@@ -210,13 +243,16 @@ def _render_shape(tenant: Tenant) -> str:
         tenant.members.parameters,
         *(shelf.generated_count for shelf in tenant.others if shelf.generated_count),
     )
-    return _encode([tenant.seed, tenant.tenant_id, *made])
+    kinds = [asdict(tenant.kinds)] if with_kinds and tenant.kinds != KindCounts() else []
+    return _encode([tenant.seed, tenant.tenant_id, *made, *kinds])
 
 
 def _build_state(connection: NangoConnection, *, present: bool) -> dict[str, Any]:
     tenant = connection.tenant
     return {
         "mutated": tenant.mutation_count,
+        "advanced": tenant.clock.advanced,
+        "manager_changes": tenant.manager_changes,
         "delta_epoch": tenant.delta_epoch,
         "page_epoch": tenant.page_epoch,
         "present": present,
@@ -229,6 +265,9 @@ def _build_state(connection: NangoConnection, *, present: bool) -> dict[str, Any
 def _apply_state(nango: Nango, connection: NangoConnection, state: dict[str, Any]) -> None:
     tenant = connection.tenant
     tenant.mutation_count = state["mutated"]
+    # Files of earlier releases have neither.
+    tenant.clock.advanced = state.get("advanced", 0.0)
+    tenant.manager_changes = state.get("manager_changes", 0)
     tenant.delta_epoch, tenant.page_epoch = state["delta_epoch"], state["page_epoch"]
     connection.metadata, connection.refused_resources = state["metadata"], set(state["refused"])
     for name in _REFRESH_FIELDS:
@@ -244,12 +283,23 @@ def _list_unsaved_objects(tenant: Tenant) -> Iterator[tuple[object, ...]]:
             entity = shelf.overlay[number]
             props = _encode(entity.props)
             yield resource, number, entity.state.value, shelf.custom_id_at(number), props
+    for number in tenant.sign_ins.unsaved:
+        yield SIGN_INS, number, "live", None, _encode(tenant.sign_ins.get(number))
 
 
 def _list_unsaved_members(tenant: Tenant) -> Iterator[tuple[object, ...]]:
     for group in tenant.members.unsaved:
         removed, added = tenant.members.get_changes(group)
         yield group, _encode(removed), _encode(added)
+
+
+def _list_unsaved_edges(tenant: Tenant) -> Iterator[tuple[object, ...]]:
+    """Yield all edges but memberships, which have a table of their own since the first release."""
+    for resource, edges in tenant.edges.items():
+        if edges is not tenant.members:
+            for parent in edges.unsaved:
+                removed, added = edges.get_changes(parent)
+                yield resource, parent, _encode(removed), _encode(added)
 
 
 def _list_unsaved_changes(tenant: Tenant, logged: LogLengths) -> Iterator[tuple[object, ...]]:
@@ -262,18 +312,23 @@ def _list_unsaved_changes(tenant: Tenant, logged: LogLengths) -> Iterator[tuple[
 def _mark_saved(tenant: Tenant) -> None:
     for resource in tenant.resources:
         tenant.store(resource).unsaved.clear()
-    tenant.members.unsaved.clear()
+    for edges in tenant.edges.values():
+        edges.unsaved.clear()
+    tenant.sign_ins.unsaved.clear()
 
 
 def _to_plain(change: LoggedChange) -> object:
     if isinstance(change, Member):
         return {"id": change.id, "type": change.type}
+    if isinstance(change, LoggedEdge):
+        return {"relation": change.relation, "member": change.member}
     return None if change is None else sorted(change)
 
 
 def _parse_change(plain: Any) -> LoggedChange:
     if isinstance(plain, dict):
-        return Member(**plain)
+        relation = plain.get("relation")
+        return LoggedEdge(relation, Member(*plain["member"])) if relation else Member(**plain)
     return None if plain is None else frozenset[str](plain)
 
 

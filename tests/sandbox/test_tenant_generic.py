@@ -29,10 +29,10 @@ def make_store(declared: Resource, seed: int = 5) -> ObjectStore:
     return ObjectStore(seed, build_fields(declared), COUNT, template, templates=COUNT)
 
 
-def decode(store: ObjectStore, *, with_nulls: bool = True) -> Page:
-    view = Projection(store.fields.generated, with_nulls)
+def decode(store: ObjectStore, declared: Resource) -> Page:
+    view = Projection(store.fields.generated, with_nulls=True)
     texts = store.render_live(0, store.total, view)
-    return decode_page(store.fields.declared, b'{"value":[%b]}' % b",".join(texts))
+    return decode_page(declared, b'{"value":[%b]}' % b",".join(texts))
 
 
 def read_rows(page: Page, declared: Resource) -> list[dict[str, Any]]:
@@ -48,7 +48,7 @@ def read_rows(page: Page, declared: Resource) -> list[dict[str, Any]]:
 @DECLARED
 def test_generated_objects_are_rows_that_the_truth_knows(declared: Resource) -> None:
     store = make_store(declared)
-    page = decode(store)
+    page = decode(store, declared)
     assert not page.rejects
     assert not page.faults
     truth = [build_plain_row(declared, store.props_at(index)) for index in range(COUNT)]
@@ -57,7 +57,7 @@ def test_generated_objects_are_rows_that_the_truth_knows(declared: Resource) -> 
 
 @DECLARED
 def test_every_property_has_a_value_somewhere_and_is_missing_somewhere(declared: Resource) -> None:
-    rows = read_rows(decode(make_store(declared)), declared)
+    rows = read_rows(decode(make_store(declared), declared), declared)
     for name in declared.column_names:
         values = [row[name] for row in rows]
         assert any(value is not None for value in values)
@@ -66,8 +66,13 @@ def test_every_property_has_a_value_somewhere_and_is_missing_somewhere(declared:
 
 @DECLARED
 def test_the_same_seed_makes_the_same_objects(declared: Resource) -> None:
-    assert decode(make_store(declared)).rows == decode(make_store(declared)).rows
-    assert decode(make_store(declared, seed=6)).rows != decode(make_store(declared)).rows
+    assert (
+        decode(make_store(declared), declared).rows == decode(make_store(declared), declared).rows
+    )
+    assert (
+        decode(make_store(declared, seed=6), declared).rows
+        != decode(make_store(declared), declared).rows
+    )
 
 
 @DECLARED
@@ -77,7 +82,7 @@ def test_a_random_change_is_one_value_that_can_be_mirrored(declared: Resource) -
         change = draw_change(rng, declared)
         assert len(change) == 1
         store.edit(3).props.update(change)
-        page = decode(store)
+        page = decode(store, declared)
         assert not page.rejects
         assert not page.faults
         row = build_plain_row(declared, store.props_at(3))

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from models.event_type import EVENT_TYPES
 from models.run import RunState
-from sandbox.tenant import Nango, Tenant, serve
+from sandbox.tenant import KindCounts, Nango, Tenant, serve
 from tests.support.mirror import Mirror, assert_exact, read_events, read_last_seq, read_live_rows
 from worker.core.settings import load_settings
 from worker.ops.cli.status import status
@@ -63,7 +63,8 @@ def main() -> None:
             database_url=url, nango_host=server.url, nango_secret_key=server.nango.key
         )
         runtime = open_runtime(settings)
-        tenant = Tenant(seed=5, users=6, groups=2, sites=2, others=9)
+        kinds = KindCounts(administrative_units=9)
+        tenant = Tenant(seed=5, users=6, groups=2, sites=2, kinds=kinds)
         server.nango.add_connection("contoso", tenant)
         discover(runtime.database, runtime.nango, settings)
         check_walk(Mirror(runtime, server.nango, tenant))

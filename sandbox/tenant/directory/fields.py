@@ -11,7 +11,7 @@ from models.resource import Resource
 from models.resources import RESOURCES, STREAMED
 from sandbox.tenant.errors import GraphError, build_unknown_property
 
-MEMBERS = "members"
+MEMBERS, OWNERS, MANAGER = "members", "owners", "manager"
 
 
 def split(text: str) -> tuple[str, ...]:
@@ -19,30 +19,30 @@ def split(text: str) -> tuple[str, ...]:
 
 
 class ResourceFields(NamedTuple):
-    """The properties of one resource; bit n of a select mask is `known[n]`."""
+    """The paths and properties of one resource; bit n of a select mask is `known[n]`."""
 
-    declared: Resource
+    resource: str
+    type_name: str
+    path: str
+    """Path of the list, relative to the version."""
     generated: tuple[str, ...]
+    delta_path: str = ""
+    """Path of the delta function; empty if there is none."""
+    object_path: str = ""
+    """The path before the id of one object."""
+    permission: str = ""
+    """The least privileged permission, which some refusals name."""
+    relations: tuple[str, ...] = ()
+    """Names of properties that hold edges: never shown with an object's properties."""
     default_names: tuple[str, ...] = ()
     never_set: tuple[str, ...] = ()
     unselectable: tuple[str, ...] = ()
-
-    @property
-    def resource(self) -> str:
-        return self.declared.name
-
-    @property
-    def type_name(self) -> str:
-        return self.declared.graph_type
-
-    @property
-    def shows_unset(self) -> bool:
-        """Whether lists show unset properties as null; SharePoint leaves them out."""
-        return self.declared.service != "sharepoint"
+    shows_unset: bool = True
+    """Whether lists show unset properties as null; SharePoint leaves them out."""
 
     @property
     def known(self) -> tuple[str, ...]:
-        return self.generated + self.never_set
+        return self.generated + self.relations + self.never_set
 
     def parse_select(self, select: str | None) -> int:
         """Return the mask of a `$select`; 0 if there was none."""
@@ -61,22 +61,52 @@ class ResourceFields(NamedTuple):
     def select_names(self, mask: int) -> tuple[str, ...]:
         return tuple(name for bit, name in enumerate(self.known) if mask >> bit & 1)
 
+    def choose_names(self, mask: int) -> tuple[str, ...]:
+        """Return the properties to show: those selected, or the default ones; no relations."""
+        names = self.select_names(mask) if mask else self.default_names or self.generated
+        return tuple(name for name in names if name not in self.relations)
+
+    def has_relation(self, mask: int, relation: str) -> bool:
+        """Whether a delta brings a relation: if selected, and members if nothing is selected."""
+        if relation not in self.relations:
+            return False
+        return bool(mask >> self.known.index(relation) & 1) if mask else relation == MEMBERS
+
 
 def build_fields(
     declared: Resource,
     *,
+    relations: tuple[str, ...] = (),
     default_names: tuple[str, ...] = (),
     never_set: tuple[str, ...] = (),
     unselectable: tuple[str, ...] = (),
 ) -> ResourceFields:
-    """Return the fields of a resource: generated are the properties that the mirror asks for."""
+    """Return the fields of a resource: generated are the properties that the mirror asks for.
+
+    `relations` are those that Graph has besides the declared ones.
+    """
     generated = declared.selected[: len(declared.selected) - len(declared.relations)]
-    others = (*declared.relations, *never_set)
-    return ResourceFields(declared, generated, default_names, others, unselectable)
+    edges = tuple(dict.fromkeys((*declared.relations, *relations)))
+    source = declared.source
+    return ResourceFields(
+        declared.name,
+        declared.graph_type,
+        source.path.strip("/"),
+        generated,
+        delta_path=source.delta_path.strip("/"),
+        object_path=declared.by_id.strip("/").removesuffix("/{id}"),
+        permission=declared.permission,
+        relations=edges,
+        default_names=default_names,
+        never_set=tuple(name for name in never_set if name not in (*generated, *edges)),
+        unselectable=unselectable,
+        shows_unset=declared.service != "sharepoint",
+    )
 
 
 USERS = build_fields(
     RESOURCES["users"],
+    relations=(MANAGER,),
     default_names=split(
         "businessPhones displayName givenName jobTitle mail mobilePhone officeLocation "
         "preferredLanguage surname userPrincipalName id"
@@ -84,7 +114,8 @@ USERS = build_fields(
     never_set=split(
         "deletedDateTime ageGroup consentProvidedForMinor faxNumber "
         "externalUserStateChangeDateTime onPremisesDomainName onPremisesUserPrincipalName "
-        "showInAddressList creationType"
+        "showInAddressList creationType onPremisesExtensionAttributes employeeOrgData "
+        "isResourceAccount passwordPolicies securityIdentifier signInActivity"
     ),
     unselectable=split(
         "aboutMe birthday hireDate interests mySite pastProjects preferredName "
@@ -94,9 +125,11 @@ USERS = build_fields(
 
 GROUPS = build_fields(
     RESOURCES["groups"],
+    relations=(OWNERS,),
     never_set=split(
         "deletedDateTime onPremisesLastSyncDateTime onPremisesSamAccountName theme "
-        "preferredLanguage preferredDataLocation"
+        "preferredLanguage preferredDataLocation assignedLicenses isManagementRestricted "
+        "onPremisesDomainName onPremisesNetBiosName resourceBehaviorOptions"
     ),
 )
 
@@ -111,8 +144,132 @@ ROLE_DEFINITIONS = build_fields(
 
 ROLE_ASSIGNMENTS = build_fields(RESOURCES["role_assignments"])
 
-_SIMULATED = (USERS, GROUPS, SITES, ROLE_DEFINITIONS, ROLE_ASSIGNMENTS)
-_SIMULATED_NAMES = frozenset(one.resource for one in _SIMULATED)
+
+def build_kind(
+    resource: str,
+    type_name: str,
+    path: str,
+    names: str,
+    *,
+    permission: str,
+    with_delta: bool = False,
+    relations: tuple[str, ...] = (),
+    never_set: str = "",
+) -> ResourceFields:
+    """Return the fields of a resource that has templates, whether or not the mirror declares it."""
+    generated = split(names)
+    declared = RESOURCES.get(resource)
+    if declared:
+        known = (*generated, *relations)
+        generated += tuple(
+            name for name in declared.selected if name not in (*known, *declared.relations)
+        )
+    return ResourceFields(
+        resource,
+        type_name,
+        path,
+        generated,
+        delta_path=f"{path}/delta" if with_delta else "",
+        object_path=path,
+        permission=permission,
+        relations=relations,
+        never_set=tuple(name for name in split(never_set) if name not in generated),
+    )
+
+
+_PIM = "roleManagement/directory"
+_ACTIVATION = (
+    "id principalId roleDefinitionId directoryScopeId appScopeId startDateTime endDateTime "
+    "memberType"
+)
+
+SERVICE_PRINCIPALS = build_kind(
+    "service_principals",
+    "servicePrincipal",
+    "servicePrincipals",
+    "id appId displayName servicePrincipalType accountEnabled appOwnerOrganizationId "
+    "appRoleAssignmentRequired tags signInAudience verifiedPublisher disabledByMicrosoftStatus "
+    "appRoles keyCredentials passwordCredentials",
+    permission="Application.Read.All",
+    with_delta=True,
+    never_set="deletedDateTime alternativeNames appDescription appDisplayName "
+    "applicationTemplateId createdDateTime description homepage info loginUrl logoutUrl notes "
+    "notificationEmailAddresses oauth2PermissionScopes preferredSingleSignOnMode replyUrls "
+    "servicePrincipalNames",
+)
+
+APP_ROLE_ASSIGNMENTS = build_kind(
+    "app_role_assignments",
+    "appRoleAssignment",
+    "servicePrincipals/{id}/appRoleAssignedTo",
+    "id principalId principalType principalDisplayName resourceId resourceDisplayName appRoleId "
+    "createdDateTime",
+    permission="Application.Read.All",
+    never_set="deletedDateTime",
+)
+
+PERMISSION_GRANTS = build_kind(
+    "oauth2_permission_grants",
+    "oAuth2PermissionGrant",
+    "oauth2PermissionGrants",
+    "id clientId consentType principalId resourceId scope",
+    permission="Directory.Read.All",
+    with_delta=True,
+)
+
+ADMINISTRATIVE_UNITS = build_kind(
+    "administrative_units",
+    "administrativeUnit",
+    "directory/administrativeUnits",
+    "id displayName description visibility isMemberManagementRestricted membershipType "
+    "membershipRule membershipRuleProcessingState",
+    permission="AdministrativeUnit.Read.All",
+    with_delta=True,
+    relations=(MEMBERS,),
+    never_set="deletedDateTime",
+)
+
+SUBSCRIBED_SKUS = build_kind(
+    "subscribed_skus",
+    "subscribedSku",
+    "subscribedSkus",
+    "id skuId skuPartNumber appliesTo capabilityStatus consumedUnits prepaidUnits servicePlans "
+    "subscriptionIds accountId accountName",
+    permission="LicenseAssignment.Read.All",
+)
+
+ROLE_ELIGIBILITIES = build_kind(
+    "role_eligibility_schedule_instances",
+    "unifiedRoleEligibilityScheduleInstance",
+    f"{_PIM}/roleEligibilityScheduleInstances",
+    f"{_ACTIVATION} roleEligibilityScheduleId",
+    permission="RoleManagement.Read.Directory",
+)
+
+ROLE_INSTANCES = build_kind(
+    "role_assignment_schedule_instances",
+    "unifiedRoleAssignmentScheduleInstance",
+    f"{_PIM}/roleAssignmentScheduleInstances",
+    f"{_ACTIVATION} assignmentType roleAssignmentOriginId roleAssignmentScheduleId",
+    permission="RoleManagement.Read.Directory",
+)
+
+KINDS = (
+    SERVICE_PRINCIPALS,
+    APP_ROLE_ASSIGNMENTS,
+    PERMISSION_GRANTS,
+    ADMINISTRATIVE_UNITS,
+    SUBSCRIBED_SKUS,
+    ROLE_ELIGIBILITIES,
+    ROLE_INSTANCES,
+)
+"""Resources of which a tenant has none unless they are asked for (`KindCounts`)."""
+
+SIGN_INS, MANAGERS = "sign_in_activity", "managers"
+_PARTS_OF_USERS = (SIGN_INS, MANAGERS)
+
+_SIMULATED = (USERS, GROUPS, SITES, ROLE_DEFINITIONS, ROLE_ASSIGNMENTS, *KINDS)
+_SIMULATED_NAMES = {*(one.resource for one in _SIMULATED), *_PARTS_OF_USERS}
 
 OTHERS = tuple(build_fields(one) for one in STREAMED if one.name not in _SIMULATED_NAMES)
 """Resources without templates, options or oddities of their own: all follows from their types."""

@@ -1,10 +1,31 @@
 """Changes of a directory, each written to the delta log where Graph reports it."""
 
-from sandbox.tenant.directory.members import Member, MemberType
+from random import Random
+
+from sandbox.tenant.directory.fields import MANAGERS
+from sandbox.tenant.directory.members import Edges, LoggedEdge, Member, MemberType
 from sandbox.tenant.directory.object_store import LifecycleState
 from sandbox.tenant.directory.state import Directory
-from sandbox.tenant.directory.templates.roles import make_definition
+from sandbox.tenant.directory.templates import sign_ins
+from sandbox.tenant.directory.templates.activations import make_eligibility
+from sandbox.tenant.directory.templates.applications import (
+    NO_ROLE,
+    make_app_role_assignment,
+    make_grant,
+    make_service_principal,
+)
+from sandbox.tenant.directory.templates.licences import make_numbered_sku
+from sandbox.tenant.directory.templates.roles import build_assignment_id, make_definition
 from sandbox.tenant.directory.templates.template import Props
+from sandbox.tenant.directory.templates.units import make_unit
+from sandbox.tenant.directory.templates.users import SKUS
+
+_TYPES: dict[str, MemberType] = {
+    "users": "user",
+    "groups": "group",
+    "service_principals": "servicePrincipal",
+}
+_PRINCIPAL_TYPES = {"users": "User", "groups": "Group", "service_principals": "ServicePrincipal"}
 
 
 def _apply_properties(props: Props, changed: Props) -> Props:
@@ -74,10 +95,10 @@ class MutableDirectory(Directory):
             if resource in self.change_log and ... in props.values():
                 raise ValueError("Delta cannot tell that a property is unset again; clear it.")
             changed = {n: v for n, v in props.items() if entity.props.get(n) != v}
-            revealed = resource == "groups" and not self.has_visible_members(index)
+            hidden = [one for one in self._list_edges_of(resource) if not self.shows(one, index)]
             _apply_properties(entity.props, changed)
             if changed and resource in self.change_log:
-                whole = revealed and self.has_visible_members(index)
+                whole = any(self.shows(one, index) for one in hidden)
                 self.change_log[resource].append((index, None if whole else frozenset(changed)))
 
     def _delete(self, resource: str, object_id: str, *, permanently: bool) -> None:
@@ -88,6 +109,8 @@ class MutableDirectory(Directory):
             self.change_log[resource].append((index, None))
             if self.options.removals_on_delete:
                 self._log_memberships(resource, object_id)
+            else:
+                self._log_memberships(resource, object_id, only=MANAGERS)
 
     def _restore(self, resource: str, object_id: str) -> None:
         with self.lock:
@@ -100,33 +123,107 @@ class MutableDirectory(Directory):
             if self.options.readd_on_restore:
                 self._log_memberships(resource, object_id)
 
-    def _log_memberships(self, resource: str, object_id: str) -> None:
-        member = Member(object_id, "user" if resource == "users" else "group")
-        for group in self.members.find_groups(object_id):
-            self.change_log["groups"].append((group, member))
+    def _list_edges_of(self, resource: str) -> list[Edges]:
+        """Return the relations whose parents are the objects of a resource."""
+        shelf = self.store(resource)
+        return [edges for edges in self.edges.values() if edges.parents is shelf]
 
-    # -- memberships ----------------------------------------------------------------------------
+    def _log_memberships(self, resource: str, object_id: str, only: str = "") -> None:
+        member = Member(object_id, _TYPES[resource])
+        for edges in [self.edges[only]] if only else self.edges.values():
+            for parent in edges.find_parents(object_id):
+                self._log_edge(edges, parent, member)
+
+    def _log_edge(self, edges: Edges, parent: int, member: Member) -> None:
+        told = member if edges is self.members else LoggedEdge(edges.relation, member)
+        self.change_log[edges.parents.fields.resource].append((parent, told))
+
+    # -- memberships and other edges --------------------------------------------------------------
 
     def add_member(self, group_id: str, member_id: str, member_type: MemberType = "user") -> None:
-        with self.lock:
-            group, member = self.index_of("groups", group_id), Member(member_id, member_type)
-            if member_type in ("user", "group"):
-                self.index_of(f"{member_type}s", member_id)
-            if self.members.add(group, member):
-                self.change_log["groups"].append((group, member))
+        self.add_edge("group_members", group_id, member_id, member_type)
 
     def remove_member(self, group_id: str, member_id: str) -> None:
+        self.remove_edge("group_members", group_id, member_id)
+
+    def add_owner(self, group_id: str, owner_id: str, owner_type: MemberType = "user") -> None:
+        self.add_edge("group_owners", group_id, owner_id, owner_type)
+
+    def remove_owner(self, group_id: str, owner_id: str) -> None:
+        self.remove_edge("group_owners", group_id, owner_id)
+
+    def add_edge(
+        self, resource: str, parent_id: str, member_id: str, member_type: MemberType = "user"
+    ) -> None:
+        """Add an edge of a resource such as group_owners or administrative_unit_members."""
         with self.lock:
-            group = self.index_of("groups", group_id)
-            member = self.members.remove(group, member_id)
+            edges, member = self.edges[resource], Member(member_id, member_type)
+            parent = self.index_of(edges.parents.fields.resource, parent_id)
+            if member_type in ("user", "group"):
+                self.index_of(f"{member_type}s", member_id)
+            if edges.add(parent, member):
+                self._log_edge(edges, parent, member)
+
+    def remove_edge(self, resource: str, parent_id: str, member_id: str) -> None:
+        with self.lock:
+            edges = self.edges[resource]
+            parent = self.index_of(edges.parents.fields.resource, parent_id)
+            member = edges.remove(parent, member_id)
             if member is None:
-                raise LookupError(f"{member_id} is not in {group_id}.")
-            self.change_log["groups"].append((group, member))
+                raise LookupError(f"{member_id} is not in {parent_id}.")
+            self._log_edge(edges, parent, member)
+
+    def set_manager(self, user_id: str, manager_id: str | None) -> None:
+        """Give a user another manager, or none.
+
+        `TenantOptions.manager_delta_silent` of the changes are never told by a delta.
+        """
+        with self.lock:
+            edges, user = self.edges[MANAGERS], self.index_of("users", user_id)
+            log, mark = self.change_log["users"], len(self.change_log["users"])
+            for member in list(edges.iterate_members(user)):
+                edges.remove(user, member.id)
+                self._log_edge(edges, user, member)
+            if manager_id is not None:
+                self.index_of("users", manager_id)
+                member = Member(manager_id, "user")
+                edges.add(user, member)
+                self._log_edge(edges, user, member)
+            self.manager_changes += 1
+            drawn = Random(f"{self.seed}/{user_id}/{self.manager_changes}").random()
+            if drawn < self.options.manager_delta_silent:
+                del log[mark:]
+
+    def set_sign_in(
+        self,
+        user_id: str,
+        *,
+        interactive: str = sign_ins.NEVER,
+        other: str = sign_ins.NEVER,
+        successful: str = sign_ins.NEVER,
+    ) -> None:
+        """Set the times of a user's signInActivity; year 1 stands for never."""
+        with self.lock:
+            user = self.index_of("users", user_id)
+            rng = Random(f"{user_id}/{interactive}/{other}")
+            self.sign_ins.put(
+                user,
+                sign_ins.build_activity(
+                    rng, interactive=interactive, other=other, successful=successful
+                ),
+            )
 
     def members_of(self, group_id: str) -> list[Member]:
         """Return the live members of a live group."""
         with self.lock:
-            return list(self.iterate_live_members(self.index_of("groups", group_id)))
+            index = self.index_of("groups", group_id)
+            return list(self.iterate_live_members(self.members, index))
+
+    def owners_of(self, group_id: str) -> list[Member]:
+        """Return the live owners of a live group."""
+        with self.lock:
+            index = self.index_of("groups", group_id)
+            return list(self.iterate_live_members(self.edges["group_owners"], index))
 
     # -- sites and roles, which have no delta ---------------------------------------------------
 
@@ -162,27 +259,161 @@ class MutableDirectory(Directory):
             self._remove("role_definitions", role_id)
             for index in list(self.role_assignments.iterate_live()):
                 if self.role_assignments.props_at(index)["roleDefinitionId"] == role_id:
-                    self.role_assignments.edit(index).state = LifecycleState.PURGED
+                    self.unassign_role(self.role_assignments.id_at(index))
+            for index in list(self.role_eligibilities.iterate_live()):
+                if self.role_eligibilities.props_at(index)["roleDefinitionId"] == role_id:
+                    self.role_eligibilities.edit(index).state = LifecycleState.PURGED
 
-    def assign_role(self, role_id: str, principal_id: str, scope: str = "/") -> str:
-        """Assign a role; return the assignment's id, which depends on the arguments only."""
+    def assign_role(
+        self, role_id: str, principal_id: str, scope: str = "/", *, seconds: float | None = None
+    ) -> str:
+        """Assign a role; return the assignment's id, which depends on these arguments only.
+
+        With `seconds` it ends by the tenant's clock, if the tenant has `KindCounts.pim`.
+        """
         with self.lock:
-            return self._put_assignment(role_id, principal_id, scope)
+            end = None if seconds is None else self.clock.render(seconds)
+            return self._put_assignment(role_id, principal_id, scope, end=end)
 
     def unassign_role(self, assignment_id: str) -> None:
-        self._remove("role_assignments", assignment_id)
+        """End an assignment, whether it is permanent or was activated."""
+        with self.lock:
+            self._remove("role_assignments", assignment_id)
+            index = self.role_instances.index_of(assignment_id)
+            if index is not None:
+                self.role_instances.edit(index).state = LifecycleState.PURGED
+
+    # -- privileged identity management -----------------------------------------------------------
+
+    def make_eligible(
+        self,
+        role_id: str,
+        principal_id: str,
+        scope: str = "/",
+        *,
+        seconds: float | None = None,
+        member_type: str = "Direct",
+    ) -> str:
+        """Let a principal activate a role, for ever or for a time; return the instance's id."""
+        with self.lock:
+            made = make_eligibility(
+                role_id,
+                principal_id,
+                scope,
+                start=self.clock.render(),
+                end=None if seconds is None else self.clock.render(seconds),
+                member_type=member_type,
+            )
+            return self.put("role_eligibility_schedule_instances", made)
+
+    def end_eligibility(self, eligibility_id: str) -> None:
+        self._remove("role_eligibility_schedule_instances", eligibility_id)
+
+    def activate_role(self, eligibility_id: str, seconds: float = 3600) -> str:
+        """Let the principal of an eligibility hold its role for a time; return the assignment's id.
+
+        `unassign_role` ends it earlier. The tenant needs `KindCounts.pim`. Raises LookupError if
+        the principal has the role anyway.
+        """
+        with self.lock:
+            index = self.index_of("role_eligibility_schedule_instances", eligibility_id)
+            found = self.role_eligibilities.props_at(index)
+            parts = (found[n] for n in ("roleDefinitionId", "principalId", "directoryScopeId"))
+            held = self.role_instances.index_of(build_assignment_id(*parts))
+            if held is not None and self._is_live(self.role_instances, held):
+                raise LookupError(f"{eligibility_id}: the role is held already")
+            return self._put_assignment(
+                found["roleDefinitionId"],
+                found["principalId"],
+                found["directoryScopeId"],
+                end=self.clock.render(seconds),
+                activated=True,
+            )
+
+    def advance(self, seconds: float) -> None:
+        """Move the tenant's clock, and end what is then past its end."""
+        with self.lock:
+            self.clock.advanced += seconds
+            self.end_schedules()
+
+    # -- applications ---------------------------------------------------------------------------
+
+    def assign_app_role(
+        self, resource_id: str, principal_id: str, role_id: str = NO_ROLE, kind: str = "users"
+    ) -> str:
+        """Let a principal of the resource `kind` use an application, or an API of it."""
+        with self.lock:
+            principal = self.store(kind).props_at(self.index_of(kind, principal_id))
+            resource_index = self.index_of("service_principals", resource_id)
+            resource = self.service_principals.props_at(resource_index)
+            made = make_app_role_assignment(
+                principal, _PRINCIPAL_TYPES[kind], resource, role_id, self.clock.render()
+            )
+            return self.put("app_role_assignments", made)
+
+    def grant_permissions(
+        self, client_id: str, resource_id: str, scope: str, principal_id: str | None = None
+    ) -> str:
+        """Consent to an application's delegated permissions, for one user or for all."""
+        with self.lock:
+            made = make_grant(client_id, resource_id, scope, principal_id)
+            return self.put("oauth2_permission_grants", made)
+
+    def delete_service_principal(self, object_id: str, *, permanently: bool = False) -> None:
+        """Delete one with its memberships, app roles and consents, which never come back."""
+        with self.lock:
+            for edges in self.edges.values():
+                for parent in list(edges.find_parents(object_id)):
+                    edges.remove(parent, object_id)
+                    self._log_edge(edges, parent, Member(object_id, "servicePrincipal"))
+            for resource, names in (
+                ("app_role_assignments", ("principalId", "resourceId")),
+                ("oauth2_permission_grants", ("clientId", "resourceId")),
+            ):
+                shelf = self.store(resource)
+                for index in list(shelf.iterate_live()):
+                    if object_id in (shelf.props_at(index)[name] for name in names):
+                        self._remove(resource, shelf.id_at(index))
+            index = self.index_of("service_principals", object_id)
+            state = LifecycleState.PURGED if permanently else LifecycleState.SOFT_DELETED
+            self.service_principals.edit(index).state = state
+            self._log_change("service_principals", index)
 
     # -- any resource -----------------------------------------------------------------------
 
     def create_object(self, resource: str, **props: object) -> str:
-        """Create an object like the generated ones, except for `props`; return its id."""
-        return self._create(resource, props)
+        """Create an object like the generated ones, except for `props`; return its id.
+
+        App roles, consents, eligibilities and activations have functions of their own.
+        """
+        if resource not in self.further:
+            return self._create(resource, props)
+        with self.lock:
+            made = _apply_properties(self._make_further(resource), props)
+            return self.put(resource, made)
+
+    def _make_further(self, resource: str) -> Props:
+        number = self.store(resource).total
+        match resource:
+            case "service_principals":
+                return make_service_principal(self.seed, number, self.tenant_id)
+            case "administrative_units":
+                return make_unit(self.seed, number)
+            case "subscribed_skus":
+                return make_numbered_sku(self.tenant_id, self.display_name, number, SKUS)
+            case _:
+                raise ValueError(f"{resource} are not made by themselves")
 
     def update_object(self, resource: str, object_id: str, **props: object) -> None:
         self._update(resource, object_id, props)
 
     def delete_object(self, resource: str, object_id: str) -> None:
-        self._remove(resource, object_id)
+        if resource == "service_principals":
+            self.delete_service_principal(object_id, permanently=True)
+        elif resource == "role_assignment_schedule_instances":
+            self.unassign_role(object_id)
+        else:
+            self._remove(resource, object_id)
 
     def _log_change(self, resource: str, index: int) -> None:
         if resource in self.change_log:

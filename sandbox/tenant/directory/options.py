@@ -49,6 +49,12 @@ class TenantOptions:
     PermissionScopeNotGranted, and the permissions that would do."""
     unlicensed_resources: set[str] = field(default_factory=set)
     """Resources answered with 400 AadPremiumLicenseRequired, as the tenant lacks the licence."""
+    licences: set[str] = field(default_factory=lambda: {"p1", "p2"})
+    """Licences of the tenant: p2 for instances of schedules, p1 (or p2) for signInActivity."""
+    sign_in_max_page: int = 500
+    """A larger `$top` of a list of users with signInActivity gets 400. 0: no limit."""
+    manager_delta_silent: float = 0.0
+    """Share of the changes of managers that no delta tells of."""
     refuse_get_all_sites: bool = False
     """Whether getAllSites gets 403 accessDenied; the search still works."""
     unknown_properties: set[str] = field(default_factory=set)

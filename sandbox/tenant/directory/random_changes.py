@@ -1,9 +1,18 @@
 """Plausible random changes of a directory: mostly updates, some joiners and leavers."""
 
+from collections.abc import Callable
 from random import Random
 
+from models.resources import RESOURCES
+from sandbox.tenant.directory.members import MemberType
 from sandbox.tenant.directory.mutations import MutableDirectory
 from sandbox.tenant.directory.object_store import LifecycleState, ObjectStore
+from sandbox.tenant.directory.templates.applications import (
+    GRAPH_ROLES,
+    SCOPES,
+    make_key,
+    make_password,
+)
 from sandbox.tenant.directory.templates.generic import draw_change
 from sandbox.tenant.directory.templates.sample_names import DEPARTMENTS, JOBS, SURNAMES, draw_time
 
@@ -31,6 +40,22 @@ class RandomChanges:
         }
         if any(shelf.total for shelf in tenant.others):
             self._steps[self._change_other] = 5
+        self._steps |= {step: weight for step, weight in self._list_further_steps() if weight}
+
+    def _list_further_steps(self) -> list[tuple[Callable[[], None], int]]:
+        """Return the changes of what only some tenants have, with their weights."""
+        kinds = self._tenant.kinds
+        return [
+            (self._change_owner, 6 * bool(kinds.owners)),
+            (self._change_manager, 6 * kinds.managers),
+            (self._change_sign_in, 12 * kinds.sign_ins),
+            (self._change_principal, 5 * bool(kinds.service_principals)),
+            (self._change_app_role, 4 * bool(kinds.app_roles or kinds.other_app_roles)),
+            (self._change_grant, 3 * bool(kinds.permission_grants)),
+            (self._change_sku, 4 * bool(kinds.skus)),
+            (self._change_unit, 4 * bool(kinds.administrative_units)),
+            (self._change_schedule, 8 * kinds.pim),
+        ]
 
     def apply_next(self) -> None:
         """Make one change. If it has no object to change, a user is created instead."""
@@ -155,5 +180,121 @@ class RandomChanges:
         elif choice < 0.5:
             tenant.delete_object(resource, self._pick_id(shelf))
         else:
-            change = draw_change(rng, shelf.fields.declared)
+            change = draw_change(rng, RESOURCES[resource])
             tenant.update_object(resource, self._pick_id(shelf), **change)
+
+    # -- what only some tenants have --------------------------------------------------------------
+
+    def _change_edge(self, resource: str, members: dict[MemberType, ObjectStore]) -> None:
+        """Add an edge, or remove one of the first."""
+        tenant, edges = self._tenant, self._tenant.edges[resource]
+        parent = self._pick(edges.parents)
+        present = list(edges.iterate_members(parent))
+        if present and self._rng.random() < 0.4:
+            gone = self._rng.choice(present)
+            tenant.remove_edge(resource, edges.parents.id_at(parent), gone.id)
+            return
+        kind, shelf = self._rng.choice(list(members.items()))
+        tenant.add_edge(resource, edges.parents.id_at(parent), self._pick_id(shelf), kind)
+
+    def _change_owner(self) -> None:
+        self._change_edge("group_owners", {"user": self._tenant.users})
+
+    def _change_manager(self) -> None:
+        user = self._pick_id(self._tenant.users)
+        leaves = self._rng.random() < 0.3
+        self._tenant.set_manager(user, None if leaves else self._pick_id(self._tenant.users))
+
+    def _change_sign_in(self) -> None:
+        rng, user = self._rng, self._pick_id(self._tenant.users)
+        tried = draw_time(rng, 2026)
+        if rng.random() < 0.2:
+            self._tenant.set_sign_in(user, interactive=tried)
+        else:
+            self._tenant.set_sign_in(user, interactive=tried, successful=tried)
+
+    def _change_principal(self) -> None:
+        rng, tenant = self._rng, self._tenant
+        shelf, choice = tenant.service_principals, rng.random()
+        if choice < 0.3:
+            tenant.create_object("service_principals")
+            return
+        # The first one is Microsoft Graph, which nobody deletes.
+        index = self._pick(shelf)
+        if choice < 0.45 and index:
+            permanently = rng.random() < 0.5
+            tenant.delete_service_principal(shelf.id_at(index), permanently=permanently)
+            return
+        changes: list[dict[str, object]] = [
+            {"accountEnabled": rng.random() < 0.5},
+            {"passwordCredentials": [make_password(rng)]},
+            {"keyCredentials": [make_key(rng)]},
+            {"tags": ["HideApp"]},
+        ]
+        tenant.update_object("service_principals", shelf.id_at(index), **rng.choice(changes))
+
+    def _change_app_role(self) -> None:
+        tenant = self._tenant
+        if self._rng.random() < 0.4:
+            shelf = tenant.store("app_role_assignments")
+            tenant.delete_object("app_role_assignments", self._pick_id(shelf))
+            return
+        principals = tenant.service_principals
+        role = self._rng.choice(tuple(GRAPH_ROLES.values()))
+        principal = self._pick_id(principals)
+        tenant.assign_app_role(principals.id_at(0), principal, role, "service_principals")
+
+    def _change_grant(self) -> None:
+        rng, tenant = self._rng, self._tenant
+        shelf, choice = tenant.store("oauth2_permission_grants"), rng.random()
+        scope = " ".join(rng.sample(SCOPES, 3))
+        if choice < 0.3:
+            tenant.delete_object("oauth2_permission_grants", self._pick_id(shelf))
+        elif choice < 0.6:
+            tenant.update_object("oauth2_permission_grants", self._pick_id(shelf), scope=scope)
+        else:
+            client, user = self._pick_id(tenant.service_principals), self._pick_id(tenant.users)
+            tenant.grant_permissions(client, tenant.service_principals.id_at(0), scope, user)
+
+    def _change_sku(self) -> None:
+        shelf = self._tenant.store("subscribed_skus")
+        index = self._pick(shelf)
+        units = max(shelf.props_at(index)["consumedUnits"] + self._rng.choice((-1, 1)), 0)
+        self._tenant.update_object("subscribed_skus", shelf.id_at(index), consumedUnits=units)
+
+    def _change_unit(self) -> None:
+        rng, tenant, units = self._rng, self._tenant, self._tenant.administrative_units
+        choice = rng.random()
+        if choice < 0.1:
+            tenant.create_object("administrative_units")
+        elif choice < 0.15:
+            tenant.delete_object("administrative_units", self._pick_id(units))
+        elif choice < 0.4:
+            name = f"Unit {rng.randrange(10**6)}"
+            tenant.update_object("administrative_units", self._pick_id(units), displayName=name)
+        else:
+            members: dict[MemberType, ObjectStore] = {"user": tenant.users, "group": tenant.groups}
+            self._change_edge("administrative_unit_members", members)
+
+    def _change_schedule(self) -> None:
+        """Let a role be activated, an activation end, or somebody be eligible or no longer."""
+        rng, tenant = self._rng, self._tenant
+        choice = rng.random()
+        if choice < 0.2:
+            role, user = self._pick_id(tenant.role_definitions), self._pick_id(tenant.users)
+            tenant.make_eligible(role, user, seconds=rng.choice((None, 86_400 * 90)))
+        elif choice < 0.3:
+            tenant.end_eligibility(self._pick_id(tenant.role_eligibilities))
+        elif choice < 0.7:
+            found = self._pick_id(tenant.role_eligibilities)
+            tenant.activate_role(found, seconds=3600 * rng.randrange(1, 9))
+        else:
+            instances = tenant.role_instances
+            active = [
+                index
+                for index in instances.iterate_live()
+                if instances.props_at(index)["assignmentType"] == "Activated"
+            ]
+            if not active:
+                raise LookupError("nothing is activated")
+            tenant.unassign_role(instances.id_at(rng.choice(active)))

@@ -109,23 +109,102 @@ def _build_site_row(site: Mapping[str, Any]) -> TruthRow:
     }
 
 
-def _build_member_row(edge: Mapping[str, Any]) -> TruthRow:
+_EDGE_COLUMNS = {
+    "group_members": ("group_id", "member_id", "member_type"),
+    "group_owners": ("group_id", "owner_id", "owner_type"),
+    "administrative_unit_members": ("unit_id", "member_id", "member_type"),
+}
+
+
+def _build_edge_row(columns: tuple[str, ...], edge: Mapping[str, Any]) -> TruthRow:
     name = edge["@odata.type"].removeprefix("#microsoft.graph.")
     kind = _TYPES.get(name, name)
+    parent = next(edge[one] for one in ("groupId", "unitId") if one in edge)
+    values = parent.lower(), edge["id"].lower(), kind if kind in _MEMBER_TYPES else "other"
+    return dict(zip(columns, values, strict=True))
+
+
+_CREDENTIAL = ("keyId", "displayName", "startDateTime", "endDateTime")
+
+
+def _show_credentials(found: Any) -> Any:
+    """Leave of each credential what tells when it ends, not what it is."""
+    return found and [{name: one.get(name) for name in _CREDENTIAL} for one in found]
+
+
+def _derive_principal(props: Mapping[str, Any]) -> TruthRow:
     return {
-        "group_id": edge["groupId"].lower(),
-        "member_id": edge["id"].lower(),
-        "member_type": kind if kind in _MEMBER_TYPES else "other",
+        "key_credentials": _show_credentials(props.get("keyCredentials")),
+        "password_credentials": _show_credentials(props.get("passwordCredentials")),
     }
 
 
+def _derive_sku(props: Mapping[str, Any]) -> TruthRow:
+    units = props.get("prepaidUnits") or {}
+    return {
+        "prepaid_enabled": units.get("enabled"),
+        "prepaid_suspended": units.get("suspended"),
+        "prepaid_warning": units.get("warning"),
+        "prepaid_locked_out": units.get("lockedOut"),
+    }
+
+
+def _derive_grant(props: Mapping[str, Any]) -> TruthRow:
+    scope = props.get("scope")
+    return {"scopes": None if scope is None else sorted(scope.split())}
+
+
+def _derive_manager(props: Mapping[str, Any]) -> TruthRow:
+    return {"manager_id": props["manager"]["id"].lower()}
+
+
+def _derive_sign_in(props: Mapping[str, Any]) -> TruthRow:
+    activity = props["signInActivity"]
+    names = {
+        "last_sign_in_date_time": "lastSignInDateTime",
+        "last_non_interactive_sign_in_date_time": "lastNonInteractiveSignInDateTime",
+        "last_successful_sign_in_date_time": "lastSuccessfulSignInDateTime",
+    }
+    return {
+        column: None if activity.get(name) is None else normalize_time(activity[name])
+        for column, name in names.items()
+    }
+
+
+_DERIVE: dict[str, Callable[[Mapping[str, Any]], TruthRow]] = {
+    "service_principals": _derive_principal,
+    "subscribed_skus": _derive_sku,
+    "oauth2_permission_grants": _derive_grant,
+    "managers": _derive_manager,
+    "sign_in_activity": _derive_sign_in,
+}
+"""Columns that are no property of Graph's, written apart from what the mirror does."""
+
+
+def build_declared_row(declared: Resource, properties: Mapping[str, Any]) -> TruthRow:
+    """Return the row of an object with the columns that a declaration has."""
+    row = build_plain_row(declared, properties)
+    derive = _DERIVE.get(declared.name)
+    if derive:
+        found = derive(properties)
+        row |= {name: value for name, value in found.items() if name in row}
+    return row
+
+
+def has_row(resource: str, properties: Mapping[str, Any]) -> bool:
+    """Whether a mirror stores a row: no sign-in activity without any time."""
+    if resource != "sign_in_activity":
+        return True
+    return any(value is not None for value in _derive_sign_in(properties).values())
+
+
 def build_row(resource: str, properties: Mapping[str, Any]) -> TruthRow:
-    """Return the mirrored row of an object (group_members: `groupId`, `@odata.type`, `id`)."""
+    """Return the mirrored row of an object, or of an edge as `iterate_live` yields it."""
     if resource == "sites":
         return _build_site_row(properties)
-    if resource == "group_members":
-        return _build_member_row(properties)
-    return build_plain_row(RESOURCES[resource], properties)
+    if resource in _EDGE_COLUMNS:
+        return _build_edge_row(_EDGE_COLUMNS[resource], properties)
+    return build_declared_row(RESOURCES[resource], properties)
 
 
 _encode = msgspec.json.Encoder(order="sorted").encode
@@ -150,3 +229,8 @@ def truth_from_rows(rows: Iterable[Mapping[str, Any]]) -> Truth:
         count += 1
         total += hash_row(render_row(row))
     return Truth(count, total % MODULUS)
+
+
+def truth_of(resource: str, objects: Iterable[Mapping[str, Any]]) -> Truth:
+    """Return the truth of objects as `iterate_live` yields them."""
+    return truth_from_rows(build_row(resource, one) for one in objects if has_row(resource, one))

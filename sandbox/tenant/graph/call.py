@@ -5,8 +5,14 @@ from dataclasses import dataclass
 from time import monotonic
 from urllib.parse import unquote_plus
 
-from models.resources import RESOURCES
-from sandbox.tenant.directory.fields import MEMBERS, ResourceFields
+from sandbox.tenant.directory.fields import (
+    FIELDS,
+    GROUPS,
+    ROLE_ELIGIBILITIES,
+    ROLE_INSTANCES,
+    SIGN_INS,
+    ResourceFields,
+)
 from sandbox.tenant.directory.object_store import Projection
 from sandbox.tenant.directory.state import Directory
 from sandbox.tenant.directory.tokens import TokenCursor, TokenMode
@@ -15,6 +21,8 @@ from sandbox.tenant.errors import (
     build_bad_request,
     build_denied,
     build_not_licensed,
+    build_not_premium,
+    build_report_denied,
     build_scope_not_granted,
     build_unknown_property,
 )
@@ -25,6 +33,7 @@ GRAPH_ROOT = f"{GRAPH_HOST}/v1.0/"
 TOKENS = ("$skiptoken", "$deltatoken")
 MAX_TOP = 999
 LATEST = "latest"
+_NEED_P2 = frozenset({ROLE_ELIGIBILITIES.resource, ROLE_INSTANCES.resource})
 
 
 @dataclass(slots=True)
@@ -81,11 +90,17 @@ class GraphCall:
         options = self.tenant.options
         for resource in resources:
             if resource in self.refused_resources or resource in options.refused_resources:
-                raise build_denied()
+                raise build_report_denied() if resource == SIGN_INS else build_denied()
             if resource in options.ungranted_resources:
-                raise build_scope_not_granted(RESOURCES[resource].permission)
-            if resource in options.unlicensed_resources:
-                raise build_not_licensed()
+                raise build_scope_not_granted(FIELDS.get(resource, GROUPS).permission)
+            if resource in options.unlicensed_resources or self._lacks_licence(resource):
+                raise build_not_premium() if resource == SIGN_INS else build_not_licensed()
+
+    def _lacks_licence(self, resource: str) -> bool:
+        licences = self.tenant.options.licences
+        if resource == SIGN_INS:
+            return not licences
+        return resource in _NEED_P2 and "p2" not in licences
 
     # -- requests -------------------------------------------------------------------------------
 
@@ -176,14 +191,13 @@ class GraphCall:
 
 def build_list_projection(fields: ResourceFields, mask: int) -> Projection:
     """Return a list's projection: unset properties are null, but absent for SharePoint."""
-    names = fields.select_names(mask) if mask else fields.default_names or fields.generated
-    return Projection(tuple(n for n in names if n != MEMBERS), fields.shows_unset)
+    return Projection(fields.choose_names(mask), fields.shows_unset)
 
 
 def build_delta_projection(fields: ResourceFields, mask: int) -> Projection:
     """Return a delta's projection: without properties never set, always with the id."""
-    names = fields.select_names(mask) if mask else fields.default_names or fields.generated
-    return Projection(("id", *(n for n in names if n not in ("id", MEMBERS))), with_nulls=False)
+    names = (name for name in fields.choose_names(mask) if name != "id")
+    return Projection(("id", *names), with_nulls=False)
 
 
 def render_page(context: str, texts: Sequence[bytes], **links: str) -> bytes:

@@ -1,14 +1,13 @@
-"""users/delta and groups/delta: rounds over all objects, and over the changes in the log.
+"""Deltas: rounds over all objects, and over the changes in the log.
 
 A page shows objects as they are when it is served. The delta link of a first round starts at the
 log position at which that round began, so the next round reports what changed meanwhile.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from sandbox.tenant.directory.fields import GROUPS, MEMBERS, USERS, ResourceFields
-from sandbox.tenant.directory.members import Member
+from sandbox.tenant.directory.fields import GROUPS, MANAGER, MEMBERS, USERS, ResourceFields
+from sandbox.tenant.directory.members import Edges, LoggedEdge, Member
 from sandbox.tenant.directory.object_store import LifecycleState, ObjectStore
 from sandbox.tenant.directory.tokens import TokenCursor, TokenMode
 from sandbox.tenant.errors import GraphError, build_bad_request
@@ -35,27 +34,31 @@ class DeltaPage:
 
 def serve_users_delta(call: GraphCall) -> bytes:
     call.check_permission("users")
-    return _serve_delta(call, USERS, _read_all_objects, _read_changed_objects)
-
-
-def serve_others_delta(call: GraphCall, fields: ResourceFields) -> bytes:
-    """Return a page of a resource that has no options or oddities of its own."""
-    call.check_permission(fields.resource)
-    return _serve_delta(call, fields, _read_all_objects, _read_changed_objects)
+    if "signInActivity" in call.query.params.get("$select", "").split(","):
+        raise GraphError(
+            400,
+            "BadRequest",
+            "Delta query is not supported for the following properties: signInActivity",
+        )
+    return _serve_delta(call, USERS)
 
 
 def serve_groups_delta(call: GraphCall) -> bytes:
     call.check_permission("groups")
-    return _serve_delta(call, GROUPS, _read_all_groups, _read_changed_groups)
+    return _serve_delta(call, GROUPS)
 
 
-ReadDeltaPage = Callable[[GraphCall, ResourceFields, TokenCursor], DeltaPage]
+def serve_others_delta(call: GraphCall, fields: ResourceFields, link: str = "") -> bytes:
+    """Return a page of a resource that has no options or oddities of its own.
+
+    `link` is another path at which Graph serves it as well.
+    """
+    call.check_permission(fields.resource)
+    return _serve_delta(call, fields, link)
 
 
-def _serve_delta(
-    call: GraphCall, fields: ResourceFields, everything: ReadDeltaPage, changed: ReadDeltaPage
-) -> bytes:
-    link, knobs = fields.declared.source.delta_path.strip("/"), call.tenant.options
+def _serve_delta(call: GraphCall, fields: ResourceFields, link: str = "") -> bytes:
+    link, knobs = link or fields.delta_path, call.tenant.options
     if knobs.no_delta:
         raise GraphError(
             knobs.no_delta_status,
@@ -72,9 +75,23 @@ def _serve_delta(
         return _render_answer(
             call, fields, link, cursor, DeltaPage([], cursor.position, cursor.offset)
         )
-    leaf = (everything if cursor.mode is TokenMode.INITIAL else changed)(call, fields, cursor)
+    leaf = _read_page(call, fields, cursor)
     call.check_page_size(len(leaf.texts), knobs.time_out_above)
     return _render_answer(call, fields, link, cursor, leaf)
+
+
+def _read_page(call: GraphCall, fields: ResourceFields, cursor: TokenCursor) -> DeltaPage:
+    initial = cursor.mode is TokenMode.INITIAL
+    edges = tuple(
+        one
+        for one in call.tenant.edges.values()
+        if one.parents.fields.resource == fields.resource
+        and fields.has_relation(cursor.select_mask, one.relation)
+    )
+    if not edges and fields is not GROUPS:
+        return (_read_all_objects if initial else _read_changed_objects)(call, fields, cursor)
+    page = _EdgePage(call, fields, cursor, edges)
+    return _read_all_parents(page) if initial else _read_changed_parents(page)
 
 
 def _read_cursor(call: GraphCall, fields: ResourceFields, link: str) -> TokenCursor:
@@ -175,7 +192,7 @@ def _read_changed_objects(
     tracked, at, found = frozenset(view.names), cursor.position, dict[int, None]()
     while at < len(log) and len(found) < choose_page_size(call, cursor):
         index, change = log[at]
-        if not isinstance(change, frozenset) or change & tracked:
+        if change is None or (isinstance(change, frozenset) and change & tracked):
             found[index] = None
         at += 1
     texts = [
@@ -187,105 +204,131 @@ def _read_changed_objects(
     return DeltaPage(texts, at, is_last=at >= len(log))
 
 
-# -- groups -------------------------------------------------------------------------------------
+# -- objects with edges -------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
-class _GroupPage:
-    """The groups of one page and the members to report, in the order they were added."""
+class _EdgePage:
+    """The parents of one page and the edges to report, in the order they were added."""
 
     call: GraphCall
+    fields: ResourceFields
     cursor: TokenCursor
-    found: dict[int, dict[str, Member]] = field(default_factory=dict)
-    member_count: int = 0
+    edges: tuple[Edges, ...]
+    """The relations to report."""
+    found: dict[int, dict[tuple[str, str], Member]] = field(default_factory=dict)
+    """The edges of each parent, by relation and id."""
+    edge_count: int = 0
 
     @property
-    def with_members(self) -> bool:
-        mask = self.cursor.select_mask
-        return not mask or bool(mask >> GROUPS.known.index(MEMBERS) & 1)
+    def shelf(self) -> ObjectStore:
+        return self.call.tenant.store(self.fields.resource)
+
+    def find_edges(self, relation: str) -> Edges | None:
+        return next((one for one in self.edges if one.relation == relation), None)
 
     def is_full(self) -> bool:
         knobs = self.call.tenant.options
         return (
             len(self.found) >= choose_page_size(self.call, self.cursor)
-            or self.member_count >= 4 * knobs.members_per_entry
+            or self.edge_count >= 4 * knobs.members_per_entry
         )
 
-    def add_group(self, group: int, offset: int) -> int:
-        """Add a group and a slice of its members; return the next slice's start, 0 at the end."""
-        tenant, entry = self.call.tenant, self.found.setdefault(group, {})
-        if not self.with_members or tenant.groups.state_at(group) is not LifecycleState.LIVE:
+    def add_parent(self, parent: int, offset: int) -> int:
+        """Add a parent and a slice of its edges; return the next slice's start, 0 at the end.
+
+        The slots of all relations count as one sequence. As slots are only added, one that
+        grows meanwhile lets others be told twice, and none be missed.
+        """
+        tenant, entry = self.call.tenant, self.found.setdefault(parent, {})
+        if self.shelf.state_at(parent) is not LifecycleState.LIVE:
             return 0
-        if not tenant.has_visible_members(group):
-            return 0
-        slots, left = tenant.members.count_slots(group), tenant.options.members_per_entry
-        for slot in range(offset, slots):
-            member = tenant.members.member_at(group, slot)
-            if member and tenant.is_end_live(member):
-                entry[member.id] = member
-                self.member_count += 1
-                left -= 1
-                if not left:
-                    return slot + 1 if slot + 1 < slots else 0
+        left, first = tenant.options.members_per_entry, 0
+        total = sum(edges.count_slots(parent) for edges in self.edges)
+        for edges in self.edges:
+            slots = edges.count_slots(parent)
+            start = max(offset - first, 0) if tenant.shows(edges, parent) else slots
+            for slot in range(start, slots):
+                member = edges.member_at(parent, slot)
+                if member and tenant.is_end_live(member):
+                    entry[edges.relation, member.id] = member
+                    self.edge_count += 1
+                    left -= 1
+                    if not left:
+                        ahead = first + slot + 1
+                        return ahead if ahead < total else 0
+            first += slots
         return 0
 
-    def add_member(self, group: int, member: Member) -> None:
-        if not self.call.tenant.has_visible_members(group):
+    def add_edge(self, parent: int, edges: Edges, member: Member) -> None:
+        if not self.call.tenant.shows(edges, parent):
             return
-        self.found.setdefault(group, {})[member.id] = member
-        self.member_count += 1
+        self.found.setdefault(parent, {})[edges.relation, member.id] = member
+        self.edge_count += 1
 
     def render(self) -> list[bytes]:
-        return [self._render_group(group, members) for group, members in self.found.items()]
+        return [self._render_parent(parent, found) for parent, found in self.found.items()]
 
-    def _render_group(self, group: int, members: dict[str, Member]) -> bytes:
-        shelf = self.call.tenant.groups
-        if shelf.state_at(group) is not LifecycleState.LIVE:
-            return _render_tombstone(shelf, group)
-        text = shelf.render(group, build_delta_projection(GROUPS, self.cursor.select_mask))
-        entries = [entry for m in members.values() if (entry := self._render_member(group, m))]
-        if not entries:
-            return text
-        return b'%b,"members@delta":[%b]}' % (text[:-1], b",".join(entries))
+    def _render_parent(self, parent: int, found: dict[tuple[str, str], Member]) -> bytes:
+        if self.shelf.state_at(parent) is not LifecycleState.LIVE:
+            return _render_tombstone(self.shelf, parent)
+        text = self.shelf.render(
+            parent, build_delta_projection(self.fields, self.cursor.select_mask)
+        )
+        for edges in self.edges:
+            members = (one for (relation, _), one in found.items() if relation == edges.relation)
+            entries = [entry for m in members if (entry := self._render_edge(edges, parent, m))]
+            if entries:
+                name = edges.relation.encode()
+                text = b'%b,"%b@delta":[%b]}' % (text[:-1], name, b",".join(entries))
+        return text
 
-    def _render_member(self, group: int, member: Member) -> bytes | None:
+    def _render_edge(self, edges: Edges, parent: int, member: Member) -> bytes | None:
         """Render the edge as it is now; None if an end is deleted."""
         tenant = self.call.tenant
         text = f'{{"@odata.type":"#microsoft.graph.{member.type}","id":"{member.id}"'
-        on_paper = tenant.members.slot_of(group, member.id) is not None
+        on_paper = edges.slot_of(parent, member.id) is not None
         if on_paper and tenant.is_end_live(member):
             return f"{text}}}".encode()
-        if on_paper and not tenant.options.removals_on_delete:
+        tells = tenant.options.removals_on_delete or edges.relation == MANAGER
+        if on_paper and not tells:
             return None
         return f'{text},"@removed":{{"reason":"deleted"}}}}'.encode()
 
 
-def _read_all_groups(call: GraphCall, _: ResourceFields, cursor: TokenCursor) -> DeltaPage:
-    shelf, knobs = call.tenant.groups, call.tenant.options
-    groups, at, offset = _GroupPage(call, cursor), cursor.position, cursor.offset
-    while at < shelf.total and not groups.is_full():
+def _read_all_parents(page: _EdgePage) -> DeltaPage:
+    shelf, knobs, cursor = page.shelf, page.call.tenant.options, page.cursor
+    at, offset = cursor.position, cursor.offset
+    while at < shelf.total and not page.is_full():
         if shelf.state_at(at) is LifecycleState.LIVE or knobs.initial_tombstones:
-            offset = groups.add_group(at, offset)
+            offset = page.add_parent(at, offset)
             if offset:
                 break
         at, offset = at + 1, 0
-    return DeltaPage(groups.render(), at, offset, is_last=at >= shelf.total)
+    return DeltaPage(page.render(), at, offset, is_last=at >= shelf.total)
 
 
-def _read_changed_groups(call: GraphCall, _: ResourceFields, cursor: TokenCursor) -> DeltaPage:
-    log = call.tenant.change_log["groups"]
-    tracked = frozenset(build_delta_projection(GROUPS, cursor.select_mask).names)
-    groups, at, offset = _GroupPage(call, cursor), cursor.position, cursor.offset
-    while at < len(log) and not groups.is_full():
-        group, change = log[at]
-        if isinstance(change, Member):
-            if groups.with_members:
-                groups.add_member(group, change)
-        elif change is None:
-            offset = groups.add_group(group, offset)
+def _read_changed_parents(page: _EdgePage) -> DeltaPage:
+    log = page.call.tenant.change_log[page.fields.resource]
+    tracked = frozenset(build_delta_projection(page.fields, page.cursor.select_mask).names)
+    at, offset = page.cursor.position, page.cursor.offset
+    while at < len(log) and not page.is_full():
+        parent, change = log[at]
+        if change is None:
+            offset = page.add_parent(parent, offset)
             if offset:
                 break
-        elif change & tracked:
-            groups.found.setdefault(group, {})
+        elif isinstance(change, frozenset):
+            if change & tracked:
+                page.found.setdefault(parent, {})
+        else:
+            _add_logged_edge(page, parent, change)
         at, offset = at + 1, 0
-    return DeltaPage(groups.render(), at, offset, is_last=at >= len(log))
+    return DeltaPage(page.render(), at, offset, is_last=at >= len(log))
+
+
+def _add_logged_edge(page: _EdgePage, parent: int, change: Member | LoggedEdge) -> None:
+    told = change if isinstance(change, LoggedEdge) else LoggedEdge(MEMBERS, change)
+    edges = page.find_edges(told.relation)
+    if edges:
+        page.add_edge(parent, edges, told.member)

@@ -1,10 +1,19 @@
-"""Plain lists and reads by id: users, groups, memberships, sites, the organization."""
+"""Plain lists and reads by id: users, groups, their edges, sites, the organization."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from sandbox.tenant.directory.fields import GROUPS, SITES, USERS, ResourceFields
+from sandbox.tenant.directory.fields import (
+    GROUPS,
+    SERVICE_PRINCIPALS,
+    SITES,
+    SUBSCRIBED_SKUS,
+    USERS,
+    ResourceFields,
+)
 from sandbox.tenant.directory.members import Member
 from sandbox.tenant.directory.object_store import LifecycleState, ObjectStore
+from sandbox.tenant.directory.templates.template import Props
 from sandbox.tenant.directory.tokens import TokenCursor
 from sandbox.tenant.errors import GraphError, build_not_found
 from sandbox.tenant.graph.call import GraphCall, build_list_projection, render_object, render_page
@@ -65,9 +74,28 @@ def list_objects(
     return listing.render(texts, stop)
 
 
-def list_users(call: GraphCall) -> bytes:
-    call.check_permission("users")
-    return list_objects(call, "users", USERS, "users", call.tenant.options.list_page_size)
+def list_matching(
+    call: GraphCall,
+    link: str,
+    fields: ResourceFields,
+    size: int,
+    keeps: Callable[[Props], bool],
+) -> bytes:
+    """Return a page of the objects that `keeps` accepts; each page but the last is full."""
+    cursor = call.read_list_cursor(link, fields, size)
+    listing = ListPage(call, link, fields.path.rpartition("/{id}/")[2], cursor)
+    if is_empty_page(call, cursor):
+        return listing.render_empty()
+    shelf = call.tenant.store(fields.resource)
+    view = build_list_projection(fields, cursor.select_mask)
+    texts: list[bytes] = []
+    for index in range(cursor.position, shelf.total):
+        if shelf.state_at(index) is not LifecycleState.LIVE or not keeps(shelf.props_at(index)):
+            continue
+        if len(texts) == cursor.page_size:
+            return listing.render(texts, index)
+        texts.append(shelf.render(index, view))
+    return listing.render(texts)
 
 
 def list_groups(call: GraphCall) -> bytes:
@@ -75,11 +103,23 @@ def list_groups(call: GraphCall) -> bytes:
     return list_objects(call, "groups", GROUPS, "groups", call.tenant.options.list_page_size)
 
 
-def list_others(call: GraphCall, fields: ResourceFields) -> bytes:
-    """Return a page of a resource that has no options or oddities of its own."""
+def list_others(call: GraphCall, fields: ResourceFields, path: str = "") -> bytes:
+    """Return a page of a resource that has no options or oddities of its own.
+
+    `path` is another one at which Graph serves it as well.
+    """
     call.check_permission(fields.resource)
-    path = fields.declared.source.path.strip("/")
+    path = path or fields.path
     return list_objects(call, path, fields, path, call.tenant.options.list_page_size)
+
+
+def list_skus(call: GraphCall) -> bytes:
+    """/subscribedSkus: one page, with `$select` at most."""
+    call.check_permission(SUBSCRIBED_SKUS.resource)
+    call.query.check_parameters("$select")
+    shelf, path = call.tenant.store(SUBSCRIBED_SKUS.resource), SUBSCRIBED_SKUS.path
+    view = build_list_projection(SUBSCRIBED_SKUS, call.parse_select(SUBSCRIBED_SKUS))
+    return render_page(path, shelf.render_live(0, shelf.total, view))
 
 
 def find_live(shelf: ObjectStore, object_id: str) -> int:
@@ -100,47 +140,62 @@ def get_object(call: GraphCall, fields: ResourceFields, context: str, object_id:
     )
 
 
-# -- memberships --------------------------------------------------------------------------------
+# -- memberships and other edges ----------------------------------------------------------------
 
 
-def list_members(call: GraphCall, group_id: str) -> bytes:
-    """/groups/{id}/members: members of every type, if both ends of the edge are live."""
-    call.check_permission("group_members")
+def list_edges(
+    call: GraphCall, parent_id: str, fields: ResourceFields, resource: str, path: str = ""
+) -> bytes:
+    """/groups/{id}/members and the like: ends of every type, if both ends of the edge are live."""
+    call.check_permission(resource)
     call.query.check_parameters("$select", "$top")
-    tenant, link = call.tenant, f"groups/{group_id}/members"
-    group = find_live(tenant.groups, group_id)
-    cursor = call.read_list_cursor(
-        link, USERS, tenant.options.member_page_size or tenant.options.list_page_size
-    )
-    call.check_page_size(cursor.page_size, tenant.options.time_out_members_above)
+    tenant, edges = call.tenant, call.tenant.edges[resource]
+    link, knobs = f"{path or fields.path}/{parent_id}/{edges.relation}", call.tenant.options
+    parent = find_live(edges.parents, parent_id)
+    cursor = call.read_list_cursor(link, USERS, knobs.member_page_size or knobs.list_page_size)
+    call.check_page_size(cursor.page_size, knobs.time_out_members_above)
     listing = ListPage(call, link, "directoryObjects", cursor)
     if is_empty_page(call, cursor):
         return listing.render_empty()
     texts: list[bytes] = []
-    if not tenant.has_visible_members(group):
+    if not tenant.shows(edges, parent):
         return listing.render(texts)
-    slot, slots = cursor.position, tenant.members.count_slots(group)
+    slot, slots = cursor.position, edges.count_slots(parent)
     while slot < slots and len(texts) < cursor.page_size:
-        member = tenant.members.member_at(group, slot)
+        member = edges.member_at(parent, slot)
         if member and tenant.is_end_live(member):
-            texts.append(_render_member(call, member, cursor.select_mask))
+            texts.append(render_member(call, member, cursor.select_mask))
         slot += 1
     return listing.render(texts, slot if slot < slots else None)
 
 
-def _render_member(call: GraphCall, member: Member, mask: int) -> bytes:
+def render_member(call: GraphCall, member: Member, mask: int) -> bytes:
+    """Render the other end of an edge, with the properties that its type has."""
     head = encode({"@odata.type": f"#microsoft.graph.{member.type}"})[:-1]
     view = build_list_projection(USERS, mask)
     if member.type == "user":
         index = call.tenant.users.index_of(member.id)
         if index is not None:
             return head + b"," + call.tenant.users.render(index, view)[1:]
-    if member.type == "group":
-        index = call.tenant.groups.index_of(member.id)
+    fields = {"group": GROUPS, "servicePrincipal": SERVICE_PRINCIPALS}.get(member.type)
+    if fields:
+        shelf = call.tenant.store(fields.resource)
+        index = shelf.index_of(member.id)
         if index is not None:
-            names = tuple(n for n in view.names if n in GROUPS.generated)
-            return head + b"," + call.tenant.groups.render(index, view._replace(names=names))[1:]
+            names = tuple(n for n in view.names if n in fields.generated)
+            return head + b"," + shelf.render(index, view._replace(names=names))[1:]
     return head + b"," + encode({"id": member.id, "displayName": None})[1:]
+
+
+def get_manager(call: GraphCall, user_id: str) -> bytes:
+    """/users/{id}/manager: 404 if there is none."""
+    call.check_permission("users")
+    call.query.check_parameters("$select")
+    mask = call.parse_select(USERS)
+    manager = call.tenant.find_manager(find_live(call.tenant.users, user_id))
+    if manager is None:
+        raise build_not_found("manager")
+    return render_object("directoryObjects", render_member(call, manager, mask))
 
 
 def list_member_of(call: GraphCall, fields: ResourceFields, object_id: str) -> bytes:
@@ -155,10 +210,9 @@ def list_member_of(call: GraphCall, fields: ResourceFields, object_id: str) -> b
         return listing.render_empty()
     view = build_list_projection(GROUPS, cursor.select_mask)
     texts: list[bytes] = []
-    for group in tenant.members.find_groups(object_id, cursor.position):
-        if tenant.groups.state_at(
-            group
-        ) is not LifecycleState.LIVE or not tenant.has_visible_members(group):
+    for group in tenant.members.find_parents(object_id, cursor.position):
+        live = tenant.groups.state_at(group) is LifecycleState.LIVE
+        if not live or not tenant.shows(tenant.members, group):
             continue
         if len(texts) == cursor.page_size:
             return listing.render(texts, group)

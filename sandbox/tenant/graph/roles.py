@@ -1,15 +1,13 @@
-"""roleManagement/directory: definitions and assignments, with or without a required filter."""
+"""roleManagement/directory: definitions, assignments (perhaps by a filter only), instances."""
 
 import re
 from collections.abc import Callable
 
-from sandbox.tenant.directory.fields import ROLE_ASSIGNMENTS, ROLE_DEFINITIONS
-from sandbox.tenant.directory.object_store import LifecycleState
+from sandbox.tenant.directory.fields import ROLE_ASSIGNMENTS, ROLE_DEFINITIONS, ResourceFields
 from sandbox.tenant.directory.templates.template import Props
 from sandbox.tenant.errors import GraphError, build_bad_request
-from sandbox.tenant.graph.call import GraphCall, build_list_projection
-from sandbox.tenant.graph.lists import ListPage, get_object, list_objects
-from sandbox.tenant.graph.oddities import is_empty_page
+from sandbox.tenant.graph.call import GraphCall
+from sandbox.tenant.graph.lists import get_object, list_matching, list_objects
 
 _BASE = "roleManagement/directory"
 _FILTER = re.compile(r"\s*(roleDefinitionId|principalId)\s+eq\s+'([^']*)'\s*")
@@ -27,6 +25,7 @@ def get_definition(call: GraphCall, object_id: str) -> bytes:
 
 
 def get_assignment(call: GraphCall, object_id: str) -> bytes:
+    call.tenant.end_schedules()
     return get_object(call, ROLE_ASSIGNMENTS, f"{_BASE}/roleAssignments", object_id)
 
 
@@ -34,30 +33,30 @@ def list_assignments(call: GraphCall) -> bytes:
     """List all assignments, or those that match a `$filter` on the role or the principal."""
     call.check_permission("role_assignments")
     call.query.check_parameters("$select", "$top", "$filter")
-    tenant, path = call.tenant, f"{_BASE}/roleAssignments"
-    cursor = call.read_list_cursor(path, ROLE_ASSIGNMENTS, tenant.options.role_page_size)
-    keeps = _parse_filter(call)
-    listing = ListPage(call, path, path, cursor)
-    if is_empty_page(call, cursor):
-        return listing.render_empty()
-    shelf, view = (
-        tenant.role_assignments,
-        build_list_projection(ROLE_ASSIGNMENTS, cursor.select_mask),
-    )
-    texts: list[bytes] = []
-    for index in range(cursor.position, shelf.total):
-        if shelf.state_at(index) is not LifecycleState.LIVE or not keeps(shelf.props_at(index)):
-            continue
-        if len(texts) == cursor.page_size:
-            return listing.render(texts, index)
-        texts.append(shelf.render(index, view))
-    return listing.render(texts)
+    call.tenant.end_schedules()
+    size, path = call.tenant.options.role_page_size, f"{_BASE}/roleAssignments"
+    keeps = _parse_filter(call, required=call.tenant.options.requires_role_filter)
+    return list_matching(call, path, ROLE_ASSIGNMENTS, size, keeps)
 
 
-def _parse_filter(call: GraphCall) -> Callable[[Props], bool]:
+def list_instances(call: GraphCall, fields: ResourceFields) -> bytes:
+    """List instances of schedules, perhaps those of such a `$filter`; they take no `$top`."""
+    call.check_permission(fields.resource)
+    call.query.check_parameters("$select", "$filter")
+    call.tenant.end_schedules()
+    size, keeps = call.tenant.options.role_page_size, _parse_filter(call, required=False)
+    return list_matching(call, fields.path, fields, size, keeps)
+
+
+def get_instance(call: GraphCall, object_id: str, fields: ResourceFields) -> bytes:
+    call.tenant.end_schedules()
+    return get_object(call, fields, fields.path, object_id)
+
+
+def _parse_filter(call: GraphCall, *, required: bool) -> Callable[[Props], bool]:
     text = call.query.params.get("$filter")
     if text is None:
-        if call.tenant.options.requires_role_filter:
+        if required:
             raise build_bad_request("A $filter on roleDefinitionId or principalId is required.")
         return lambda _: True
     match = _FILTER.fullmatch(text)

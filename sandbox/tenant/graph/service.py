@@ -1,15 +1,27 @@
 """Simulates Microsoft Graph v1.0 for one tenant: routes requests and answers as Graph does."""
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from urllib.parse import unquote
 
-from sandbox.tenant.directory.fields import GROUPS, OTHERS, USERS, ResourceFields
+from sandbox.tenant.directory.fields import (
+    ADMINISTRATIVE_UNITS,
+    APP_ROLE_ASSIGNMENTS,
+    GROUPS,
+    KINDS,
+    OTHERS,
+    ROLE_ELIGIBILITIES,
+    ROLE_INSTANCES,
+    SERVICE_PRINCIPALS,
+    USERS,
+    ResourceFields,
+)
 from sandbox.tenant.directory.ids import guid_from_parts
 from sandbox.tenant.directory.state import Directory
 from sandbox.tenant.errors import GraphError
-from sandbox.tenant.graph import delta, lists, roles
+from sandbox.tenant.graph import applications, delta, lists, roles, user_parts
 from sandbox.tenant.graph.call import GraphCall, GraphQuery
 from sandbox.tenant.graph.costs import (
     compute_directory_cost,
@@ -19,12 +31,14 @@ from sandbox.tenant.graph.costs import (
 from sandbox.tenant.http import GRAPH_JSON, Request, Response, encode
 
 Handler = Callable[[GraphCall], bytes]
+ObjectHandler = Callable[[GraphCall, str], bytes]
 
 VERSION = "v1.0/"
 _ROLES = "roleManagement/directory"
 _DELTA = "microsoft.graph.delta"
+_UNITS = ADMINISTRATIVE_UNITS.path
 _COLLECTION_ROUTES: dict[str, Handler] = {
-    "users": lists.list_users,
+    "users": user_parts.list_users,
     "groups": lists.list_groups,
     "users/delta": delta.serve_users_delta,
     "groups/delta": delta.serve_groups_delta,
@@ -32,44 +46,78 @@ _COLLECTION_ROUTES: dict[str, Handler] = {
     "sites/getAllSites": lists.list_all_sites,
     "sites/oneDrive.getAllSites": lists.list_all_sites,
     "organization": lists.get_organization,
+    "subscribedSkus": lists.list_skus,
     f"{_ROLES}/roleDefinitions": roles.list_definitions,
     f"{_ROLES}/roleAssignments": roles.list_assignments,
+    ROLE_ELIGIBILITIES.path: partial(roles.list_instances, fields=ROLE_ELIGIBILITIES),
+    ROLE_INSTANCES.path: partial(roles.list_instances, fields=ROLE_INSTANCES),
 }
-_OBJECT_ROUTES: dict[tuple[str, str], Callable[[GraphCall, str], bytes]] = {
-    ("users", ""): lambda call, one: lists.get_object(call, USERS, "users", one),
+_OBJECT_ROUTES: dict[tuple[str, str], ObjectHandler] = {
+    ("users", ""): user_parts.get_user,
     ("groups", ""): lambda call, one: lists.get_object(call, GROUPS, "groups", one),
-    ("groups", "members"): lists.list_members,
+    ("groups", "members"): partial(lists.list_edges, fields=GROUPS, resource="group_members"),
+    ("groups", "owners"): partial(lists.list_edges, fields=GROUPS, resource="group_owners"),
     ("users", "memberOf"): lambda call, one: lists.list_member_of(call, USERS, one),
     ("groups", "memberOf"): lambda call, one: lists.list_member_of(call, GROUPS, one),
+    ("users", "manager"): lists.get_manager,
     ("sites", ""): lists.get_site,
     (f"{_ROLES}/roleDefinitions", ""): roles.get_definition,
     (f"{_ROLES}/roleAssignments", ""): roles.get_assignment,
+    (ROLE_ELIGIBILITIES.path, ""): partial(roles.get_instance, fields=ROLE_ELIGIBILITIES),
+    (ROLE_INSTANCES.path, ""): partial(roles.get_instance, fields=ROLE_INSTANCES),
+    ("servicePrincipals", ""): applications.get_service_principal,
+    ("servicePrincipals", "appRoleAssignedTo"): applications.list_app_roles_of_resource,
+    **{
+        (one.path, "appRoleAssignments"): partial(
+            applications.list_app_roles_of_principal, fields=one
+        )
+        for one in (USERS, GROUPS, SERVICE_PRINCIPALS)
+    },
+    **{
+        (path, "members"): partial(
+            lists.list_edges,
+            fields=ADMINISTRATIVE_UNITS,
+            resource="administrative_unit_members",
+            path=path,
+        )
+        for path in (_UNITS, "administrativeUnits")
+    },
 }
+_NESTED_ROUTES = {("servicePrincipals", "appRoleAssignedTo"): applications.get_app_role}
+"""Reads of what belongs to one object, by its own id behind the path."""
+_BY_KEY = re.compile(r"servicePrincipals\((appId='[^']*')\)")
+"""A service principal by another key than its id."""
 
 
-def _add_other_routes() -> None:
-    """Serve every other resource at the paths that its declaration names."""
-    for fields in OTHERS:
-        source = fields.declared.source
-        _COLLECTION_ROUTES[source.path.strip("/")] = partial(lists.list_others, fields=fields)
-        if source.follows_delta:
-            _COLLECTION_ROUTES[source.delta_path.strip("/")] = partial(
-                delta.serve_others_delta, fields=fields
-            )
-        base = fields.declared.by_id.strip("/").removesuffix("/{id}")
-        _OBJECT_ROUTES[base, ""] = partial(_get_other, fields=fields, base=base)
+def _add_routes(fields: ResourceFields, path: str) -> None:
+    """Serve a resource at the paths that it names, or at other ones."""
+    _COLLECTION_ROUTES.setdefault(path, partial(lists.list_others, fields=fields, path=path))
+    if fields.delta_path:
+        link = f"{path}/delta" if path != fields.path else fields.delta_path
+        _COLLECTION_ROUTES.setdefault(
+            link, partial(delta.serve_others_delta, fields=fields, link=link)
+        )
+    base = fields.object_path if path == fields.path else path
+    _OBJECT_ROUTES.setdefault((base, ""), partial(_get_other, fields=fields, base=base))
 
 
 def _get_other(call: GraphCall, one: str, *, fields: ResourceFields, base: str) -> bytes:
     return lists.get_object(call, fields, base, one)
 
 
-_add_other_routes()
+for _fields in (*KINDS, *OTHERS):
+    if _fields is not APP_ROLE_ASSIGNMENTS:
+        _add_routes(_fields, _fields.path)
+_add_routes(ADMINISTRATIVE_UNITS, "administrativeUnits")
 
 
 def to_path_template(path: str) -> str:
     """Return the path with ids replaced by `{id}`, by which calls are counted."""
     path = _normalize_path(path)
+    nested = _match_nested_route(path)
+    if nested:
+        (base, rest), _, _ = nested
+        return f"{base}/{{id}}/{rest}/{{id}}"
     found = _match_object_route(path)
     if path in _COLLECTION_ROUTES or not found:
         return path
@@ -79,6 +127,9 @@ def to_path_template(path: str) -> str:
 
 def _normalize_path(path: str) -> str:
     path = path.strip("/").removesuffix("()")
+    by_key = _BY_KEY.match(unquote(path)) if path.startswith("servicePrincipals") else None
+    if by_key:
+        path = f"servicePrincipals/{by_key[1]}{unquote(path)[by_key.end() :]}"
     return path.removesuffix(_DELTA) + "delta" if path.endswith(f"/{_DELTA}") else path
 
 
@@ -93,11 +144,23 @@ def _match_object_route(path: str) -> tuple[str, str, str] | None:
     return None
 
 
+def _match_nested_route(path: str) -> tuple[tuple[str, str], str, str] | None:
+    """Return the route of a nested object, the outer id and its own."""
+    parts = path.split("/")
+    if len(parts) != 4 or (parts[0], parts[2]) not in _NESTED_ROUTES:
+        return None
+    return (parts[0], parts[2]), unquote(parts[1]), unquote(parts[3])
+
+
 def _handle(call: GraphCall) -> bytes:
     call.path = _normalize_path(call.path)
     plain = _COLLECTION_ROUTES.get(call.path)
     if plain:
         return plain(call)
+    nested = _match_nested_route(call.path)
+    if nested:
+        route, outer, inner = nested
+        return _NESTED_ROUTES[route](call, outer, inner)
     found = _match_object_route(call.path)
     if found is None:
         segment = call.path.split("/", maxsplit=1)[0]
