@@ -33,6 +33,7 @@ from sandbox.tenant.nango.call_log import CallCounts, LoggedRequest
 from sandbox.tenant.nango.connections import NangoConnection
 from sandbox.tenant.nango.service import Nango
 from sandbox.tenant.server import Server, serve
+from sandbox.tenant.story import Story
 
 __all__ = [
     "ALL_KINDS",
@@ -52,6 +53,7 @@ __all__ = [
     "Request",
     "Response",
     "Server",
+    "Story",
     "Tenant",
     "TenantClock",
     "TenantOptions",

@@ -35,6 +35,8 @@ class ResourceFields(NamedTuple):
     relations: tuple[str, ...] = ()
     """Names of properties that hold edges: never shown with an object's properties."""
     default_names: tuple[str, ...] = ()
+    further: tuple[str, ...] = ()
+    """Properties with values that the mirror does not ask for."""
     never_set: tuple[str, ...] = ()
     unselectable: tuple[str, ...] = ()
     shows_unset: bool = True
@@ -42,7 +44,7 @@ class ResourceFields(NamedTuple):
 
     @property
     def known(self) -> tuple[str, ...]:
-        return self.generated + self.relations + self.never_set
+        return self.generated + self.relations + self.further + self.never_set
 
     def parse_select(self, select: str | None) -> int:
         """Return the mask of a `$select`; 0 if there was none."""
@@ -78,6 +80,7 @@ def build_fields(
     *,
     relations: tuple[str, ...] = (),
     default_names: tuple[str, ...] = (),
+    further: tuple[str, ...] = (),
     never_set: tuple[str, ...] = (),
     unselectable: tuple[str, ...] = (),
 ) -> ResourceFields:
@@ -98,6 +101,7 @@ def build_fields(
         permission=declared.permission,
         relations=edges,
         default_names=default_names,
+        further=tuple(name for name in further if name not in generated),
         never_set=tuple(name for name in never_set if name not in (*generated, *edges)),
         unselectable=unselectable,
         shows_unset=declared.service != "sharepoint",
@@ -111,12 +115,12 @@ USERS = build_fields(
         "businessPhones displayName givenName jobTitle mail mobilePhone officeLocation "
         "preferredLanguage surname userPrincipalName id"
     ),
-    never_set=split(
-        "deletedDateTime ageGroup consentProvidedForMinor faxNumber "
-        "externalUserStateChangeDateTime onPremisesDomainName onPremisesUserPrincipalName "
-        "showInAddressList creationType onPremisesExtensionAttributes employeeOrgData "
+    further=split(
+        "creationType externalUserStateChangeDateTime onPremisesDomainName "
+        "onPremisesUserPrincipalName onPremisesExtensionAttributes employeeOrgData "
         "isResourceAccount passwordPolicies securityIdentifier signInActivity"
     ),
+    never_set=split("deletedDateTime ageGroup consentProvidedForMinor faxNumber showInAddressList"),
     unselectable=split(
         "aboutMe birthday hireDate interests mySite pastProjects preferredName "
         "responsibilities schools skills mailboxSettings"
@@ -126,11 +130,11 @@ USERS = build_fields(
 GROUPS = build_fields(
     RESOURCES["groups"],
     relations=(OWNERS,),
-    never_set=split(
-        "deletedDateTime onPremisesLastSyncDateTime onPremisesSamAccountName theme "
-        "preferredLanguage preferredDataLocation assignedLicenses isManagementRestricted "
-        "onPremisesDomainName onPremisesNetBiosName resourceBehaviorOptions"
+    further=split(
+        "assignedLicenses isManagementRestricted onPremisesSamAccountName onPremisesDomainName "
+        "onPremisesNetBiosName preferredDataLocation resourceBehaviorOptions"
     ),
+    never_set=split("deletedDateTime onPremisesLastSyncDateTime theme preferredLanguage"),
 )
 
 SITES = build_fields(

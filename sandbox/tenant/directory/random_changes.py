@@ -44,16 +44,17 @@ class RandomChanges:
 
     def _list_further_steps(self) -> list[tuple[Callable[[], None], int]]:
         """Return the changes of what only some tenants have, with their weights."""
-        kinds = self._tenant.kinds
+        tenant, kinds = self._tenant, self._tenant.kinds
+        has = {name: bool(shelf.total) for name, shelf in tenant.further.items()}
         return [
             (self._change_owner, 6 * bool(kinds.owners)),
             (self._change_manager, 6 * kinds.managers),
             (self._change_sign_in, 12 * kinds.sign_ins),
-            (self._change_principal, 5 * bool(kinds.service_principals)),
-            (self._change_app_role, 4 * bool(kinds.app_roles or kinds.other_app_roles)),
-            (self._change_grant, 3 * bool(kinds.permission_grants)),
-            (self._change_sku, 4 * bool(kinds.skus)),
-            (self._change_unit, 4 * bool(kinds.administrative_units)),
+            (self._change_principal, 5 * has["service_principals"]),
+            (self._change_app_role, 4 * has["app_role_assignments"]),
+            (self._change_grant, 3 * has["oauth2_permission_grants"]),
+            (self._change_sku, 4 * has["subscribed_skus"]),
+            (self._change_unit, 4 * has["administrative_units"]),
             (self._change_schedule, 8 * kinds.pim),
         ]
 

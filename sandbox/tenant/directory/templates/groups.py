@@ -5,6 +5,7 @@ from random import Random
 
 from sandbox.tenant.directory.templates.sample_names import DEPARTMENTS, TEAMS, draw_time
 from sandbox.tenant.directory.templates.template import KEY_PLACEHOLDER, MakeTemplate, Props
+from sandbox.tenant.directory.templates.users import SKUS
 
 HIDDEN_MEMBERSHIP = "HiddenMembership"
 
@@ -40,9 +41,32 @@ def group_template(domain: str, *, hidden: bool = True) -> MakeTemplate:
             props["groupTypes"] = [*props["groupTypes"], "DynamicMembership"]
             props["membershipRule"] = f'(user.department -eq "{rng.choice(DEPARTMENTS)}")'
             props["membershipRuleProcessingState"] = rng.choice(("On", "Paused"))
-        return props
+        # Last, so that everything else is drawn as before these properties were known.
+        return props | _make_further(rng, props, domain)
 
     return make
+
+
+def _make_further(rng: Random, props: Props, domain: str) -> Props:
+    """Return what mirrors seldom ask for."""
+    further: Props = {
+        "assignedLicenses": [],
+        "isManagementRestricted": rng.random() < 0.1,
+        "resourceBehaviorOptions": ["WelcomeEmailDisabled", "HideGroupInOutlook"][
+            : rng.randrange(3)
+        ],
+    }
+    if rng.random() < 0.2:
+        further["assignedLicenses"] = [{"disabledPlans": [], "skuId": rng.choice(SKUS)}]
+    if rng.random() < 0.1:
+        further["preferredDataLocation"] = rng.choice(("EUR", "NAM"))
+    if props.get("onPremisesSyncEnabled"):
+        further |= {
+            "onPremisesSamAccountName": f"team{KEY_PLACEHOLDER}",
+            "onPremisesDomainName": f"ad.{domain}",
+            "onPremisesNetBiosName": domain.split(".", maxsplit=1)[0].upper(),
+        }
+    return further
 
 
 def _make_microsoft_365(rng: Random, domain: str) -> Props:

@@ -35,17 +35,47 @@ def user_template(domain: str) -> MakeTemplate:
         kind = rng.choices(("member", "guest", "service"), (86, 10, 4))[0]
         given, surname = rng.choice(GIVEN_NAMES), rng.choice(SURNAMES)
         props = _make_basic(rng, object_id, f"{given} {surname}", given, domain)
-        if kind == "service":
-            return props
-        props |= {"givenName": given, "surname": surname}
+        if kind != "service":
+            props |= {"givenName": given, "surname": surname}
         if kind == "guest":
-            return props | _make_guest(rng, given, domain)
-        props |= _make_member(rng, given, domain)
-        if rng.random() < 0.5:
-            props |= _make_on_premises(rng, surname, domain)
-        return props
+            props |= _make_guest(rng, given, domain)
+        elif kind == "member":
+            props |= _make_member(rng, given, domain)
+            if rng.random() < 0.5:
+                props |= _make_on_premises(rng, surname, domain)
+        # Last, so that everything else is drawn as before these properties were known.
+        return props | _make_further(rng, props, domain)
 
     return make
+
+
+def _make_further(rng: Random, props: Props, domain: str) -> Props:
+    """Return what mirrors seldom ask for."""
+    further: Props = {
+        "isResourceAccount": rng.random() < 0.1,
+        "securityIdentifier": f"S-1-12-1-{rng.randrange(10**9)}-{KEY_PLACEHOLDER}",
+    }
+    if rng.random() < 0.2:
+        further["passwordPolicies"] = rng.choice(("DisablePasswordExpiration", "None", None))
+    if props["userType"] == "Guest":
+        further["creationType"] = "Invitation"
+        further["externalUserStateChangeDateTime"] = draw_time(rng)
+    if "department" in props and rng.random() < 0.4:
+        further["employeeOrgData"] = {
+            "division": rng.choice(DEPARTMENTS),
+            "costCenter": rng.choice((None, f"{rng.randrange(100)}")),
+        }
+    if props.get("onPremisesSyncEnabled"):
+        name = props["userPrincipalName"]
+        further |= {
+            "onPremisesDomainName": f"ad.{domain}",
+            "onPremisesUserPrincipalName": name,
+            "onPremisesExtensionAttributes": {
+                f"extensionAttribute{n}": f"{rng.randrange(9)}" if n == 1 else None
+                for n in range(1, 16)
+            },
+        }
+    return further
 
 
 def _build_local_part(given: str) -> str:
