@@ -1,9 +1,12 @@
 """The demo: three companies, the same after every restart."""
 
 from sandbox.tenant.defaults import KEY
+from sandbox.tenant.directory.clock import TenantClock
 from sandbox.tenant.directory.ids import guid_from_parts
+from sandbox.tenant.directory.kind_counts import KindCounts
 from sandbox.tenant.directory.tenant import Tenant
 from sandbox.tenant.nango.service import Nango
+from sandbox.tenant.story import Story
 
 _COMPANIES = (
     # name, users, groups, members a group, big groups, sites, roles, assignments
@@ -34,6 +37,8 @@ def build_demo_nango(
             role_definitions=roles,
             role_assignments=assignments,
             others=12,
+            kinds=KindCounts.for_users(users),
+            clock=TenantClock(running=True),
             display_name=name,
             domain=f"{name.lower()}.example",
             epoch=epoch,
@@ -62,9 +67,21 @@ def build_sized_nango(
             role_definitions=40,
             role_assignments=min(max(count // 100, 4), 500),
             others=12,
+            kinds=KindCounts.for_users(count),
+            clock=TenantClock(running=True),
             display_name=f"Tenant {number + 1}",
             domain=f"tenant{number + 1}.example",
             epoch=epoch,
         )
         nango.add_connection(guid_from_parts(seed, "connection", number), tenant)
+    return nango
+
+
+def build_story_nango(
+    seed: int = 1, *, key: str = KEY, epoch: int = 1, rate_limit: int | None = None
+) -> Nango:
+    """Build the one tenant in which what people ask has an answer."""
+    nango = Nango(key, rate_limit=rate_limit, seed=seed)
+    story = Story(seed=seed, epoch=epoch, clock=TenantClock(running=True))
+    nango.add_connection(guid_from_parts(seed, "connection", "story"), story)
     return nango

@@ -255,6 +255,7 @@ def _build_state(connection: NangoConnection, *, present: bool) -> dict[str, Any
         "manager_changes": tenant.manager_changes,
         "delta_epoch": tenant.delta_epoch,
         "page_epoch": tenant.page_epoch,
+        "licences": sorted(tenant.options.licences),
         "present": present,
         "metadata": connection.metadata,
         "refused": sorted(connection.refused_resources),
@@ -265,7 +266,9 @@ def _build_state(connection: NangoConnection, *, present: bool) -> dict[str, Any
 def _apply_state(nango: Nango, connection: NangoConnection, state: dict[str, Any]) -> None:
     tenant = connection.tenant
     tenant.mutation_count = state["mutated"]
-    # Files of earlier releases have neither.
+    # Files of earlier releases have none of these.
+    if "licences" in state:
+        tenant.options.licences = set(state["licences"])
     tenant.clock.advanced = state.get("advanced", 0.0)
     tenant.manager_changes = state.get("manager_changes", 0)
     tenant.delta_epoch, tenant.page_epoch = state["delta_epoch"], state["page_epoch"]

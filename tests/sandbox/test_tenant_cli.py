@@ -68,6 +68,8 @@ def test_what_is_printed_can_be_had_as_json(server: Server) -> None:
         (["consent", "c1"], "name"),
         (["refuse", "c1", "sites"], "name"),
         (["grant", "c1", "sites"], "name"),
+        (["unlicense", "c1"], "licensed"),
+        (["license", "c1"], "licensed"),
         (["disconnect", "c1"], "name"),
         (["connect", "c1"], "name"),
     ],

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from sandbox.tenant import BROKEN, EXPIRIES, TRANSIENT, Client, Nango, Server, Tenant
 from sandbox.tenant.cli.commands import sandbox
+from sandbox.tenant.demo import build_demo_nango, build_sized_nango, build_story_nango
 
 
 @pytest.fixture
@@ -100,6 +101,32 @@ def customers(nango: Nango) -> Nango:
 def said(server: Server, *words: str) -> tuple[int, str]:
     result = CliRunner().invoke(sandbox, [*words, "--url", server.url])
     return result.exit_code, result.output
+
+
+def test_a_licence_ends_and_is_bought_again(server: Server, customers: Nango) -> None:
+    options = customers.connections[1].tenant.options
+    code, text = said(server, "unlicense", "Fabrikam")
+    assert (code, options.licences) == (0, set())
+    assert text == "Fabrikam: no licence is left; 'sandbox license Fabrikam' brings them back\n"
+    assert "no licence" in said(server, "customers")[1]
+    assert said(server, "license", "Fabrikam") == (0, "Fabrikam: licensed\n")
+    assert options.licences == {"p1", "p2"}
+
+
+def test_the_demo_has_what_only_some_tenants_have() -> None:
+    for nango in (build_demo_nango(), build_sized_nango((50,))):
+        for connection in nango.connections:
+            tenant = connection.tenant
+            assert all(shelf.total for shelf in tenant.further.values())
+            assert list(tenant.iterate_live("managers"))
+
+
+def test_a_story_is_served_alone() -> None:
+    (connection,) = build_story_nango().connections
+    assert connection.tenant.display_name == "Alpine"
+    refused = CliRunner().invoke(sandbox, ["serve", "--story", "--hostile"])
+    assert "use only one of" in refused.output
+    assert refused.exit_code == 2
 
 
 def test_many_users_are_deleted_and_return(server: Server, customers: Nango) -> None:

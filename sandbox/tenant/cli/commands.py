@@ -19,7 +19,7 @@ from sandbox.tenant.cli.control_client import (
 )
 from sandbox.tenant.cli.customers import COMMANDS
 from sandbox.tenant.defaults import DEFAULT_PORT
-from sandbox.tenant.demo import build_demo_nango, build_sized_nango
+from sandbox.tenant.demo import build_demo_nango, build_sized_nango, build_story_nango
 from sandbox.tenant.faults.injector import FaultInjector
 from sandbox.tenant.hostile import build_hostile_nango
 from sandbox.tenant.nango.service import Nango
@@ -46,6 +46,8 @@ Tenant Mirror handles problems, run 'tenant-mirror status' after each of these:
   sandbox consent Tailspin           and gives it again
   sandbox refuse Contoso sites       a permission is missing: refused
   sandbox grant Contoso sites        and is granted
+  sandbox unlicense Fabrikam         a licence ends: not licensed
+  sandbox license Fabrikam           and is bought again
   sandbox disconnect Tailspin        the connection is deleted in Nango: retired
   sandbox connect Tailspin           and created again
   sandbox faults 1 --kind nango-401  Nango does not accept our key: halted
@@ -79,6 +81,11 @@ for _command in COMMANDS:
     help="Tenants whose names are markup, control characters, too long or empty.",
 )
 @click.option(
+    "--story",
+    is_flag=True,
+    help="One tenant of thirty people in which what people ask has an answer.",
+)
+@click.option(
     "--mutate-every", type=click.FloatRange(0.001), help="Seconds between random changes."
 )
 @click.option("--mutations", default=1, show_default=True, help="Changes at a time.")
@@ -98,6 +105,7 @@ def serve(
     seed: int,
     users: tuple[int, ...],
     hostile: bool,
+    story: bool,
     mutate_every: float | None,
     mutations: int,
     rate_limit: int | None,
@@ -109,11 +117,13 @@ def serve(
 
     Without --keep, delta tokens of an earlier process are expired (410), as its changes are lost.
     """
-    if hostile and users:
-        raise click.UsageError("use either --hostile or --users")
+    if hostile + story + bool(users) > 1:
+        raise click.UsageError("use only one of --hostile, --story and --users")
     build: Callable[..., Nango] = build_hostile_nango if hostile else build_demo_nango
     if users:
         build = partial(build_sized_nango, users)
+    if story:
+        build = build_story_nango
     nango = build(seed, key=key, epoch=randbits(31), rate_limit=rate_limit)
     nango.enforce_rate_limit = enforce
     nango.faults = FaultInjector(seed, faults) if faults else None

@@ -164,6 +164,22 @@ def grant(customer: str, resource: str, url: str, key: str, *, as_json: bool) ->
 
 
 @_customer_command
+def unlicense(customer: str, url: str, key: str, *, as_json: bool) -> None:
+    """Let the licences of CUSTOMER end.
+
+    Graph refuses what needs one: schedules of roles, and the last sign-in.
+    """
+    message = "no licence is left; 'sandbox license {name}' brings them back"
+    _change_customer((url, key), customer, "license", message, as_json=as_json, licensed=False)
+
+
+@_customer_command
+def license(customer: str, url: str, key: str, *, as_json: bool) -> None:  # noqa: A001  # the command's name
+    """Give CUSTOMER the licences that some resources need."""
+    _change_customer((url, key), customer, "license", "licensed", as_json=as_json, licensed=True)
+
+
+@_customer_command
 def disconnect(customer: str, url: str, key: str, *, as_json: bool) -> None:
     """Delete the connection of CUSTOMER in Nango.
 
@@ -187,6 +203,8 @@ COMMANDS = (
     consent,
     refuse,
     grant,
+    unlicense,
+    license,
     disconnect,
     connect,
 )

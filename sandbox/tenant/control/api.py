@@ -114,6 +114,7 @@ _CUSTOMER_ACTIONS = {
     "delete": customers.delete_objects,
     "restore": customers.restore_objects,
     "permit": customers.set_permission,
+    "license": customers.set_licensed,
     "consent": customers.set_consent,
     "connect": customers.set_connected,
 }

@@ -5,17 +5,18 @@ Every function returns what it did, so that a command can print it.
 
 from typing import Any
 
-from sandbox.tenant.directory.fields import FIELDS, OTHERS
+from sandbox.tenant.directory.fields import FIELDS, KINDS, OTHERS, SIGN_INS
 from sandbox.tenant.directory.object_store import LifecycleState
+from sandbox.tenant.directory.options import LICENCES
 from sandbox.tenant.errors import NangoError
 from sandbox.tenant.nango.connections import NangoConnection
 from sandbox.tenant.nango.service import Nango
 
-REFUSABLE = (*FIELDS, "organization")
+REFUSABLE = (*FIELDS, "group_owners", "administrative_unit_members", SIGN_INS, "organization")
 """Resources whose permission can be refused."""
 
 RESTORABLE = ("users", "groups")
-DELETABLE = (*RESTORABLE, "sites", *(one.resource for one in OTHERS))
+DELETABLE = (*RESTORABLE, "sites", *(one.resource for one in (*KINDS, *OTHERS)))
 
 JsonObject = dict[str, Any]
 
@@ -62,6 +63,7 @@ def _list_problems(nango: Nango, connection: NangoConnection) -> list[str]:
     return [
         *(["disconnected"] if connection in nango.disconnected else []),
         *(["consent revoked"] if refresh.fails or refresh.revoked else []),
+        *([] if connection.tenant.options.licences else ["no licence"]),
         *(f"{resource} refused" for resource in sorted(connection.refused_resources)),
     ]
 
@@ -115,6 +117,14 @@ def set_permission(nango: Nango, asked: JsonObject) -> JsonObject:
         resource
     )
     return _build_result(connection, resource=resource, granted=granted)
+
+
+def set_licensed(nango: Nango, asked: JsonObject) -> JsonObject:
+    """Let the customer have the licences that some resources need, or none of them."""
+    (connection,) = _find_connection(nango, asked)
+    licensed = _parse_flag(asked, "licensed")
+    connection.tenant.options.licences = set(LICENCES) if licensed else set()
+    return _build_result(connection, licensed=licensed)
 
 
 def set_consent(nango: Nango, asked: JsonObject) -> JsonObject:

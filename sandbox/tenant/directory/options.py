@@ -10,6 +10,10 @@ from typing import Literal
 LoopKind = Literal["", "same", "cycle", "payload", "empty", "again"]
 
 
+LICENCES = ("p1", "p2")
+"""The licences that some resources need."""
+
+
 @dataclass(slots=True)
 class TenantOptions:
     """Options of a tenant. Every default is Graph's usual behaviour."""
@@ -49,7 +53,7 @@ class TenantOptions:
     PermissionScopeNotGranted, and the permissions that would do."""
     unlicensed_resources: set[str] = field(default_factory=set)
     """Resources answered with 400 AadPremiumLicenseRequired, as the tenant lacks the licence."""
-    licences: set[str] = field(default_factory=lambda: {"p1", "p2"})
+    licences: set[str] = field(default_factory=lambda: set(LICENCES))
     """Licences of the tenant: p2 for instances of schedules, p1 (or p2) for signInActivity."""
     sign_in_max_page: int = 500
     """A larger `$top` of a list of users with signInActivity gets 400. 0: no limit."""

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from random import Random
 
 from models.resources import RESOURCES
+from sandbox.tenant.directory.kind_counts import KindCounts
 from sandbox.tenant.directory.members import MemberType
 from sandbox.tenant.directory.mutations import MutableDirectory
 from sandbox.tenant.directory.object_store import LifecycleState, ObjectStore
@@ -15,6 +16,7 @@ from sandbox.tenant.directory.templates.applications import (
 )
 from sandbox.tenant.directory.templates.generic import draw_change
 from sandbox.tenant.directory.templates.sample_names import DEPARTMENTS, JOBS, SURNAMES, draw_time
+from sandbox.tenant.directory.templates.users import SKUS
 
 _TRIES = 20
 
@@ -47,6 +49,7 @@ class RandomChanges:
         tenant, kinds = self._tenant, self._tenant.kinds
         has = {name: bool(shelf.total) for name, shelf in tenant.further.items()}
         return [
+            (self._change_further, 6 * (kinds != KindCounts())),
             (self._change_owner, 6 * bool(kinds.owners)),
             (self._change_manager, 6 * kinds.managers),
             (self._change_sign_in, 12 * kinds.sign_ins),
@@ -197,6 +200,21 @@ class RandomChanges:
             return
         kind, shelf = self._rng.choice(list(members.items()))
         tenant.add_edge(resource, edges.parents.id_at(parent), self._pick_id(shelf), kind)
+
+    def _change_further(self) -> None:
+        """Change what mirrors seldom ask for."""
+        rng, tenant = self._rng, self._tenant
+        if rng.random() < 0.3:
+            licences = [{"disabledPlans": [], "skuId": rng.choice(SKUS)}][: rng.randrange(2)]
+            tenant.update_group(self._pick_id(tenant.groups), assignedLicenses=licences)
+            return
+        changes: list[dict[str, object]] = [
+            {"employeeOrgData": {"division": rng.choice(DEPARTMENTS), "costCenter": None}},
+            {"employeeOrgData": None},
+            {"passwordPolicies": rng.choice((None, "DisablePasswordExpiration"))},
+            {"isResourceAccount": rng.random() < 0.5},
+        ]
+        tenant.update_user(self._pick_id(tenant.users), **rng.choice(changes))
 
     def _change_owner(self) -> None:
         self._change_edge("group_owners", {"user": self._tenant.users})
