@@ -271,6 +271,8 @@ def test_a_tenant_without_a_licence_is_told_so(
         ("role_eligibility_schedule_instances", ELIGIBILITIES),
         ("role_assignment_schedule_instances", INSTANCES),
         ("sign_in_activity", "users?$select=id,signInActivity"),
+        ("managers", "users?$select=id&$expand=manager($select=id)"),
+        ("managers", "users/delta?$select=id,manager"),
     ],
 )
 def test_a_permission_that_is_missing_is_refused(
@@ -288,6 +290,33 @@ def test_a_permission_that_is_missing_is_refused(
     tenant.options.ungranted_resources = {resource}
     answer = client.get(path)
     assert (answer.status_code, "PermissionScopeNotGranted" in answer.text) == (403, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        ("groups.owners", "groups/delta?$select=id,owners"),
+        ("users.manager", "users/delta?$select=id,manager"),
+        ("users.signInActivity", "users?$select=id,signInActivity"),
+        ("service_principals.tags", "servicePrincipals?$select=id,tags"),
+    ],
+)
+def test_what_a_tenant_does_not_know_is_named(
+    shared: tuple[Nango, Client], name: str, target: str
+) -> None:
+    tenant = make_tenant()
+    client = client_of(shared, tenant)
+    link = client.walk(target).delta_link
+    tenant.options.unknown_properties = {name}
+    for asked in (target, link) if link else (target,):
+        answer = client.get(asked)
+        assert (answer.status_code, name.split(".")[1] in answer.text) == (400, True)
+
+
+def test_groups_and_applications_hold_roles(shared: tuple[Nango, Client]) -> None:
+    tenant = make_tenant()
+    holders = {one["principalId"] for one in tenant.iterate_live("role_assignments")}
+    assert {tenant.groups.id_at(0), tenant.service_principals.id_at(0)} <= holders
 
 
 def test_sign_ins_are_shown_in_lists_and_single_users_only(

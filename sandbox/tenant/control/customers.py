@@ -5,14 +5,14 @@ Every function returns what it did, so that a command can print it.
 
 from typing import Any
 
-from sandbox.tenant.directory.fields import FIELDS, KINDS, OTHERS, SIGN_INS
+from sandbox.tenant.directory.fields import KINDS, OTHERS, PERMISSIONS
 from sandbox.tenant.directory.object_store import LifecycleState
 from sandbox.tenant.directory.options import LICENCES
 from sandbox.tenant.errors import NangoError
 from sandbox.tenant.nango.connections import NangoConnection
 from sandbox.tenant.nango.service import Nango
 
-REFUSABLE = (*FIELDS, "group_owners", "administrative_unit_members", SIGN_INS, "organization")
+REFUSABLE = (*PERMISSIONS, "organization")
 """Resources whose permission can be refused."""
 
 RESTORABLE = ("users", "groups")

@@ -279,3 +279,13 @@ OTHERS = tuple(build_fields(one) for one in STREAMED if one.name not in _SIMULAT
 """Resources without templates, options or oddities of their own: all follows from their types."""
 
 FIELDS = {one.resource: one for one in (*_SIMULATED, *OTHERS)}
+
+PERMISSIONS = {
+    **{one.resource: one.permission for one in FIELDS.values()},
+    "group_members": RESOURCES["group_members"].permission,
+    "group_owners": "GroupMember.Read.All",
+    "administrative_unit_members": ADMINISTRATIVE_UNITS.permission,
+    MANAGERS: USERS.permission,
+    SIGN_INS: "AuditLog.Read.All",
+}
+"""The permission that each resource needs, by its name; what can be refused."""

@@ -300,8 +300,12 @@ class RandomChanges:
         rng, tenant = self._rng, self._tenant
         choice = rng.random()
         if choice < 0.2:
-            role, user = self._pick_id(tenant.role_definitions), self._pick_id(tenant.users)
-            tenant.make_eligible(role, user, seconds=rng.choice((None, 86_400 * 90)))
+            principals = [one for one in (tenant.users, tenant.groups) if one.total]
+            role, one = (
+                self._pick_id(tenant.role_definitions),
+                self._pick_id(rng.choice(principals)),
+            )
+            tenant.make_eligible(role, one, seconds=rng.choice((None, 86_400 * 90)))
         elif choice < 0.3:
             tenant.end_eligibility(self._pick_id(tenant.role_eligibilities))
         elif choice < 0.7:

@@ -338,6 +338,11 @@ class Directory:
                 f"/administrativeUnits/{guid_from_parts(self.seed, number)}" if number % 3 else "/"
             )
             self._put_assignment(role_id, principal_id, scope)
+        if self.kinds.pim:
+            for shelf in (self.groups, self.service_principals):
+                for index in range(min(shelf.total, 2)):
+                    role_id = self.role_definitions.id_at((index + 1) % definitions)
+                    self._put_assignment(role_id, shelf.id_at(index), "/")
 
     def _put_assignment(
         self,

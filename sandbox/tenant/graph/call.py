@@ -6,8 +6,7 @@ from time import monotonic
 from urllib.parse import unquote_plus
 
 from sandbox.tenant.directory.fields import (
-    FIELDS,
-    GROUPS,
+    PERMISSIONS,
     ROLE_ELIGIBILITIES,
     ROLE_INSTANCES,
     SIGN_INS,
@@ -92,7 +91,7 @@ class GraphCall:
             if resource in self.refused_resources or resource in options.refused_resources:
                 raise build_report_denied() if resource == SIGN_INS else build_denied()
             if resource in options.ungranted_resources:
-                raise build_scope_not_granted(FIELDS.get(resource, GROUPS).permission)
+                raise build_scope_not_granted(PERMISSIONS[resource])
             if resource in options.unlicensed_resources or self._lacks_licence(resource):
                 raise build_not_premium() if resource == SIGN_INS else build_not_licensed()
 

@@ -4,7 +4,13 @@ from collections.abc import Mapping
 
 from models.resources import STREAMED
 
-_DIRECTORY = {"users": 2, "groups/{id}/members": 3, "users/{id}/memberOf": 2}
+_DIRECTORY = {
+    "users": 2,
+    "groups/{id}/members": 3,
+    "users/{id}/memberOf": 2,
+    "servicePrincipals/{id}/appRoleAssignments": 2,
+    "subscribedSkus": 3,
+}
 _SHAREPOINT_PATHS = frozenset(
     one.source.path.split("/")[1] for one in STREAMED if one.service == "sharepoint"
 )

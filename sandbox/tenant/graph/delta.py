@@ -6,7 +6,14 @@ log position at which that round began, so the next round reports what changed m
 
 from dataclasses import dataclass, field, replace
 
-from sandbox.tenant.directory.fields import GROUPS, MANAGER, MEMBERS, USERS, ResourceFields
+from sandbox.tenant.directory.fields import (
+    GROUPS,
+    MANAGER,
+    MANAGERS,
+    MEMBERS,
+    USERS,
+    ResourceFields,
+)
 from sandbox.tenant.directory.members import Edges, LoggedEdge, Member
 from sandbox.tenant.directory.object_store import LifecycleState, ObjectStore
 from sandbox.tenant.directory.tokens import TokenCursor, TokenMode
@@ -67,6 +74,8 @@ def _serve_delta(call: GraphCall, fields: ResourceFields, link: str = "") -> byt
         )
     call.query.check_parameters("$select", "$top", "$deltatoken")
     cursor = _read_cursor(call, fields, link)
+    if fields.has_relation(cursor.select_mask, MANAGER):
+        call.check_permission(MANAGERS)
     if cursor.mode is TokenMode.ROUND_START and call.query.params.get("$deltatoken") == LATEST:
         return _render_answer(
             call, fields, link, cursor, DeltaPage([], cursor.position, is_last=True)

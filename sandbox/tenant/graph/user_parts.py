@@ -2,7 +2,7 @@
 
 import re
 
-from sandbox.tenant.directory.fields import SIGN_INS, USERS
+from sandbox.tenant.directory.fields import MANAGERS, SIGN_INS, USERS
 from sandbox.tenant.directory.object_store import LifecycleState, Projection
 from sandbox.tenant.errors import GraphError, build_bad_request
 from sandbox.tenant.graph.call import GraphCall, build_list_projection, render_object
@@ -73,6 +73,8 @@ def _check_parts(call: GraphCall) -> None:
     if _has_sign_ins(call):
         call.check_permission(SIGN_INS)
     expand = call.query.params.get("$expand")
+    if expand is not None:
+        call.check_permission(MANAGERS)
     if expand is not None and not _EXPAND.fullmatch(expand):
         raise GraphError(400, "Request_UnsupportedQuery", f"Only manager is expanded: {expand}")
 
