@@ -19,7 +19,7 @@ from sandbox.tenant.directory.fields import SIGN_INS
 from sandbox.tenant.directory.kind_counts import KindCounts
 from sandbox.tenant.directory.members import LoggedEdge, Member
 from sandbox.tenant.directory.object_store import LifecycleState, StoredObject
-from sandbox.tenant.directory.state import LoggedChange
+from sandbox.tenant.directory.stores import LoggedChange
 from sandbox.tenant.directory.tenant import Tenant
 from sandbox.tenant.nango.connections import NangoConnection
 from sandbox.tenant.nango.service import Nango

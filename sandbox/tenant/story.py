@@ -4,8 +4,6 @@ Nothing in it is drawn at random: `Story.ids` finds every object by a short name
 say what it is an example of. Moments are relative to the tenant's clock.
 """
 
-from typing import Final
-
 from sandbox.tenant.directory.clock import TenantClock
 from sandbox.tenant.directory.fields import GROUPS, USERS
 from sandbox.tenant.directory.ids import guid_from_parts
@@ -20,131 +18,23 @@ from sandbox.tenant.directory.templates.applications import (
 from sandbox.tenant.directory.templates.licences import SKU_IDS, make_sku
 from sandbox.tenant.directory.templates.template import Props
 from sandbox.tenant.directory.tenant import Tenant
+from sandbox.tenant.story_people import (
+    ACCOUNTS,
+    DISABLED,
+    DOMAIN,
+    DYNAMIC,
+    E3,
+    GUESTS,
+    MEMBERS,
+    OWNERS,
+    PEOPLE,
+    ROLES,
+    STORY_GROUPS,
+    SYNCED,
+    UNIFIED,
+)
 
-DOMAIN: Final = "alpine.example"
 _DAY = 86_400.0
-_E3, _E5 = SKU_IDS["SPE_E3"], SKU_IDS["SPE_E5"]
-
-ROLES: Final = {
-    "Global Administrator": "62e90394-69f5-4237-9190-012177145e10",
-    "Privileged Role Administrator": "e8611ab8-c189-46e8-94e1-60213ab1f814",
-    "Application Administrator": "9b895d92-2cd3-44c7-9d02-a6ac2d5ea5c3",
-    "User Administrator": "fe930be7-5e62-47db-91af-98c3a49a38b1",
-    "Helpdesk Administrator": "729827e3-9c14-49f7-bb1b-9608f156bbb8",
-    "Global Reader": "f2ef992c-3afb-46b9-b7cf-a126ee74c451",
-}
-"""Built-in roles, under the ids that they have in every tenant."""
-
-_PEOPLE: Final = (
-    # name, department, country, manager, days since the last sign-in (None: never), licences
-    ("ada", "Board", "Sweden", None, 1, (_E5,)),
-    ("bo", "IT", "Sweden", "ada", 2, (_E5,)),
-    ("cleo", "IT", "Germany", "bo", 3, (_E5,)),
-    ("dag", "IT", "Germany", "bo", 5, (_E3,)),
-    ("eva", "IT", "Ireland", "bo", 120, (_E3,)),
-    ("fay", "Sales", "Ireland", "ada", 7, (_E3,)),
-    ("gus", "Sales", "Ireland", "fay", 40, (_E3,)),
-    ("hal", "Sales", "Germany", "fay", 200, (_E3, SKU_IDS["POWER_BI_STANDARD"])),
-    ("ida", "Finance", "Sweden", "ada", 1, (_E3,)),
-    ("jon", "Finance", "Sweden", "ida", 1, (_E3,)),
-    ("kim", "Finance", "France", "ida", None, (_E3,)),
-    ("lea", "Research", "France", "ada", 4, (_E5,)),
-    ("max", "Research", "France", "lea", 15, ()),
-    ("nia", "Research", "France", "lea", 2, ()),
-    ("ole", "Support", "Sweden", "bo", 1, ()),
-    ("pia", "Support", "Sweden", "ole", 6, ()),
-    ("quin", "Support", "Germany", "ole", 9, ()),
-    ("ria", "Legal", "Sweden", "ada", 95, (_E3,)),
-    ("sam", "Legal", "Sweden", "ria", 31, (_E3,)),
-    ("tess", "IT", "Sweden", "bo", 800, (_E3,)),
-    ("uwe", "Sales", "Germany", "tess", 300, (_E3,)),
-    ("vera", "Sales", "Sweden", "fay", 12, ()),
-)
-_SYNCED = frozenset({"cleo", "gus", "hal", "ida", "jon", "ria"})
-_DISABLED = frozenset({"tess", "uwe"})
-"""Who left, with licences, a membership, a role and a group."""
-_GUESTS: Final = (
-    # name, home domain, redeemed
-    ("wes", "partner.example", True),
-    ("xia", "partner.example", True),
-    ("yan", "supplier.example", False),
-    ("zoe", "mail.example", False),
-)
-_ACCOUNTS: Final = (
-    # Accounts that are nobody's: a room, a shared mailbox, a service, break glass.
-    ("room", "Room Aurora"),
-    ("post", "Shared mailbox of Support"),
-    ("robot", "Backup service"),
-    ("glass", "Break glass"),
-)
-
-_GROUPS: Final[tuple[tuple[str, Props], ...]] = (
-    ("admins", {"isAssignableToRole": True}),
-    ("rescue", {"isAssignableToRole": True}),
-    ("helpers", {"isAssignableToRole": True}),
-    ("it", {"description": "Everybody in IT"}),
-    ("north", {}),
-    ("south", {}),
-    ("everyone", {}),
-    ("ring", {}),
-    ("ring back", {}),
-    ("deep", {}),
-    ("board room", {"visibility": "Private"}),
-    ("open house", {"visibility": "Public"}),
-    ("self service", {}),
-    ("stopped rule", {}),
-    ("empty", {}),
-    ("gone people", {}),
-    ("partners", {}),
-    ("licensed", {}),
-)
-_UNIFIED = frozenset({"board room", "open house"})
-_DYNAMIC: Final = {
-    "self service": ('(user.mobilePhone -startsWith "+46")', "On"),
-    "stopped rule": ('(user.department -eq "Sales")', "Paused"),
-}
-"""Rules: one reads what people may change themselves, the other has not run for long."""
-
-_MEMBERS: Final = (
-    # group, members; after the colon the type, if it is no user
-    ("admins", "bo", "cleo"),
-    ("rescue", "glass", "partner app:servicePrincipal"),
-    ("helpers", "it:group", "pia"),
-    ("it", "bo", "cleo", "dag", "eva", "tess"),
-    # A diamond: Fay is in everyone by two ways.
-    ("north", "fay", "gus", "hal"),
-    ("south", "fay", "vera"),
-    ("everyone", "north:group", "south:group", "it:group"),
-    # A cycle, and a group in itself by way of the other.
-    ("ring", "ring back:group", "max"),
-    ("ring back", "ring:group", "nia"),
-    ("deep", "everyone:group"),
-    ("board room", "ada", "ria", "wes"),
-    # A Microsoft 365 group in which a group is nested.
-    ("open house", "partners:group", "ole"),
-    ("self service", "jon"),
-    ("stopped rule", "fay", "gus"),
-    ("gone people", "tess", "uwe"),
-    ("partners", "wes", "xia", "yan"),
-    ("licensed", "ida", "jon", "kim", "laptop:device"),
-)
-_OWNERS: Final = (
-    ("admins", "ada"),
-    ("rescue", "ada"),
-    # Who is no administrator may put himself into a group that holds a role.
-    ("helpers", "ole"),
-    ("it", "bo"),
-    ("north", "fay"),
-    # The only owner is disabled.
-    ("south", "tess"),
-    ("everyone", "bo", "owner app:servicePrincipal"),
-    # The only owner is deleted.
-    ("deep", "leaver"),
-    ("board room", "ada", "wes"),
-    ("open house", "ole"),
-    ("partners", "fay"),
-    ("licensed", "ida"),
-)
 
 
 class Story(Tenant):
@@ -186,7 +76,7 @@ class Story(Tenant):
             "displayName": name.title(),
             "userPrincipalName": f"{name}@{DOMAIN}",
             "mailNickname": name,
-            "accountEnabled": name not in _DISABLED,
+            "accountEnabled": name not in DISABLED,
             "userType": "Member",
             "createdDateTime": self._ago(900),
             "lastPasswordChangeDateTime": self._ago(100),
@@ -198,7 +88,7 @@ class Story(Tenant):
         self.ids[name] = self.create_user(**(blank | common | props))
 
     def _add_people(self) -> None:
-        for number, (name, department, country, _, days, skus) in enumerate(_PEOPLE):
+        for number, (name, department, country, _, days, skus) in enumerate(PEOPLE):
             mail = f"{name}@{DOMAIN}"
             props: dict[str, object] = {
                 "mail": mail,
@@ -212,7 +102,7 @@ class Story(Tenant):
                 "employeeId": f"A{number:03d}",
                 "assignedLicenses": [{"skuId": sku, "disabledPlans": []} for sku in skus],
             }
-            if name in _SYNCED:
+            if name in SYNCED:
                 props |= {
                     "onPremisesSyncEnabled": True,
                     "onPremisesSamAccountName": name,
@@ -222,7 +112,7 @@ class Story(Tenant):
             if days is not None:
                 moment = self._ago(days)
                 self.set_sign_in(self.ids[name], interactive=moment, successful=moment)
-        for name, _, _, manager, _, _ in _PEOPLE:
+        for name, _, _, manager, _, _ in PEOPLE:
             if manager:
                 self.set_manager(self.ids[name], self.ids[manager])
         self._add_guests_and_accounts()
@@ -243,7 +133,7 @@ class Story(Tenant):
         return oddities.get(name, {})
 
     def _add_guests_and_accounts(self) -> None:
-        for name, home, redeemed in _GUESTS:
+        for name, home, redeemed in GUESTS:
             mail = f"{name}@{home}"
             self._add_person(
                 name,
@@ -256,16 +146,16 @@ class Story(Tenant):
                 externalUserStateChangeDateTime=self._ago(200 if redeemed else 60),
                 createdDateTime=self._ago(210 if redeemed else 60),
             )
-        for name, label in _ACCOUNTS:
+        for name, label in ACCOUNTS:
             self._add_person(name, displayName=label, isResourceAccount=name == "room")
         self._add_person("leaver", department="Research", mail=f"leaver@{DOMAIN}")
 
     # -- groups -----------------------------------------------------------------------------------
 
     def _add_groups(self) -> None:
-        for name, given in _GROUPS:
+        for name, given in STORY_GROUPS:
             blank = dict[str, object].fromkeys((*GROUPS.generated, *GROUPS.further), ...)
-            alias, unified = name.replace(" ", "-"), name in _UNIFIED
+            alias, unified = name.replace(" ", "-"), name in UNIFIED
             props: dict[str, object] = {
                 "id": guid_from_parts("story", "group", name),
                 "displayName": name.capitalize(),
@@ -285,18 +175,18 @@ class Story(Tenant):
                     "proxyAddresses": [f"SMTP:{mail}"],
                     "expirationDateTime": self._ago(-20 if name == "open house" else -300),
                 }
-            if name in _DYNAMIC:
-                rule, state = _DYNAMIC[name]
+            if name in DYNAMIC:
+                rule, state = DYNAMIC[name]
                 props |= {
                     "groupTypes": ["DynamicMembership"],
                     "membershipRule": rule,
                     "membershipRuleProcessingState": state,
                 }
             if name == "licensed":
-                props["assignedLicenses"] = [{"skuId": _E3, "disabledPlans": []}]
+                props["assignedLicenses"] = [{"skuId": E3, "disabledPlans": []}]
             self.ids[name] = self.create_group(**(blank | props))
-        self._add_edges("group_members", _MEMBERS)
-        self._add_edges("group_owners", _OWNERS)
+        self._add_edges("group_members", MEMBERS)
+        self._add_edges("group_owners", OWNERS)
 
     def _add_edges(self, resource: str, edges: tuple[tuple[str, ...], ...]) -> None:
         types: dict[str, MemberType] = {
@@ -359,7 +249,7 @@ class Story(Tenant):
                 **props,
             )
         members = (
-            ("nordics", *(one[0] for one in _PEOPLE if one[2] == "Sweden"), "it:group"),
+            ("nordics", *(one[0] for one in PEOPLE if one[2] == "Sweden"), "it:group"),
             ("vault", "ada", "glass"),
         )
         self._add_edges("administrative_unit_members", members)

@@ -8,7 +8,7 @@ import pytest
 
 from sandbox.tenant import Nango, Story, TenantClock
 from sandbox.tenant.state_file import StateFile
-from sandbox.tenant.story import ROLES
+from sandbox.tenant.story_people import ROLES
 
 
 @pytest.fixture(scope="module")

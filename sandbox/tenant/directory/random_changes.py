@@ -4,9 +4,9 @@ from collections.abc import Callable
 from random import Random
 
 from models.resources import RESOURCES
+from sandbox.tenant.directory.further_mutations import FurtherMutations
 from sandbox.tenant.directory.kind_counts import KindCounts
 from sandbox.tenant.directory.members import MemberType
-from sandbox.tenant.directory.mutations import MutableDirectory
 from sandbox.tenant.directory.object_store import LifecycleState, ObjectStore
 from sandbox.tenant.directory.templates.applications import (
     GRAPH_ROLES,
@@ -24,7 +24,7 @@ _TRIES = 20
 class RandomChanges:
     """Changes one tenant at random; the same `rng` makes the same changes."""
 
-    def __init__(self, tenant: MutableDirectory, rng: Random) -> None:
+    def __init__(self, tenant: FurtherMutations, rng: Random) -> None:
         self._tenant, self._rng = tenant, rng
         self._steps = {
             self._update_user: 30,

@@ -2,15 +2,15 @@
 
 from random import Random
 
+from sandbox.tenant.directory.further_mutations import FurtherMutations
 from sandbox.tenant.directory.ids import guid_from_parts
-from sandbox.tenant.directory.mutations import MutableDirectory
 from sandbox.tenant.directory.random_changes import RandomChanges
 
 _SECONDS = 60.0
 """The time between two changes, in a tenant whose time does not move by itself."""
 
 
-class Tenant(MutableDirectory):
+class Tenant(FurtherMutations):
     """A directory that also changes at random."""
 
     def mutate(self, n: int = 1, rng: Random | None = None) -> None:
