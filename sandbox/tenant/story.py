@@ -289,6 +289,16 @@ class Story(Tenant):
             passwordCredentials=[self._make_password("soon", 10), self._make_password("past", -5)],
         )
 
+        for name in ("owner app", "payroll"):
+            place = self.index_of("service_principals", self.ids[name])
+            principal = self.service_principals.props_at(place)
+            self.ids[f"{name} registration"] = self.create_object(
+                "applications",
+                id=guid_from_parts("story", "registration", name),
+                keyCredentials=[],
+                **{one: principal[one] for one in ("appId", "displayName", "passwordCredentials")},
+            )
+
     def _make_password(self, name: str, days: float) -> Props:
         """Return a secret that ends in as many days."""
         return {

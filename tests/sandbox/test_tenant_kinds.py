@@ -21,6 +21,7 @@ ALL = KindCounts(
     managers=True,
     sign_ins=True,
     service_principals=40,
+    applications=4,
     app_roles=25,
     other_app_roles=10,
     permission_grants=12,
@@ -63,6 +64,7 @@ def by_id(objects: Any) -> dict[str, dict[str, Any]]:
     ("resource", "path"),
     [
         ("service_principals", "servicePrincipals"),
+        ("applications", "applications"),
         ("oauth2_permission_grants", "oauth2PermissionGrants"),
         ("administrative_units", "directory/administrativeUnits"),
         ("administrative_units", "administrativeUnits"),
@@ -93,6 +95,7 @@ def test_a_list_and_reads_by_id_give_what_is_live(
     ("resource", "target"),
     [
         ("service_principals", "servicePrincipals/delta"),
+        ("applications", "applications/delta"),
         ("oauth2_permission_grants", "oauth2PermissionGrants/delta"),
         ("administrative_units", "directory/administrativeUnits/delta"),
     ],
@@ -132,12 +135,21 @@ def test_hundreds_of_service_principals_are_microsofts(shared: tuple[Nango, Clie
     assert GRAPH in found[0]
 
 
-@pytest.mark.parametrize("target", ["servicePrincipals", "servicePrincipals/delta"])
+@pytest.mark.parametrize(
+    "target", ["servicePrincipals", "servicePrincipals/delta", "applications", "applications/delta"]
+)
 def test_credentials_carry_what_must_not_be_kept(shared: tuple[Nango, Client], target: str) -> None:
     """So that a consumer that keeps it is found out."""
     tenant = make_tenant()
     answer = json.dumps(client_of(shared, tenant).walk(target).objects)
     assert all(mark in answer for mark in SECRET_MARKS)
+
+
+def test_an_application_of_the_customer_has_a_service_principal() -> None:
+    tenant = make_tenant()
+    owners = {one["appId"]: one for one in tenant.iterate_live("service_principals")}
+    registered = [one["appId"] for one in tenant.iterate_live("applications")]
+    assert {owners[one]["appOwnerOrganizationId"] for one in registered} == {tenant.tenant_id}
 
 
 def test_the_roles_of_one_api_are_listed_by_its_application(

@@ -212,6 +212,9 @@ def test_applications_may_do_much_and_secrets_end(facts: Facts) -> None:
     consents = {one["consentType"] for one in facts.story.iterate_live("oauth2_permission_grants")}
     assert consents == {"AllPrincipals", "Principal"}
     payroll = facts.by_name("service_principals")["payroll"]
+    registered = facts.by_name("applications")
+    assert registered["payroll registration"]["appId"] == payroll["appId"]
+    assert "partner app registration" not in registered
     ends = sorted(one["endDateTime"] for one in payroll["passwordCredentials"])
     assert ends[0] < facts.story.clock.render() < ends[1]
 

@@ -202,6 +202,17 @@ SERVICE_PRINCIPALS = build_kind(
     "servicePrincipalNames",
 )
 
+APPLICATIONS = build_kind(
+    "applications",
+    "application",
+    "applications",
+    "id appId displayName signInAudience publisherDomain createdDateTime tags identifierUris "
+    "appRoles requiredResourceAccess keyCredentials passwordCredentials",
+    permission="Application.Read.All",
+    with_delta=True,
+    never_set="deletedDateTime description notes groupMembershipClaims isFallbackPublicClient",
+)
+
 APP_ROLE_ASSIGNMENTS = build_kind(
     "app_role_assignments",
     "appRoleAssignment",
@@ -260,6 +271,7 @@ ROLE_INSTANCES = build_kind(
 
 KINDS = (
     SERVICE_PRINCIPALS,
+    APPLICATIONS,
     APP_ROLE_ASSIGNMENTS,
     PERMISSION_GRANTS,
     ADMINISTRATIVE_UNITS,

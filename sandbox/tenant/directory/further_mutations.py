@@ -11,6 +11,7 @@ from sandbox.tenant.directory.templates.activations import make_eligibility
 from sandbox.tenant.directory.templates.applications import (
     NO_ROLE,
     make_app_role_assignment,
+    make_application,
     make_grant,
     make_service_principal,
 )
@@ -194,6 +195,8 @@ class FurtherMutations(MutableDirectory):
         match resource:
             case "service_principals":
                 return make_service_principal(self.seed, number, self.tenant_id)
+            case "applications":
+                return make_application(self.seed, number, self.domain)
             case "administrative_units":
                 return make_unit(self.seed, number)
             case "subscribed_skus":

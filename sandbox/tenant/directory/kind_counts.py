@@ -16,6 +16,8 @@ class KindCounts:
     """Whether users have a signInActivity."""
     service_principals: int = 0
     """Mostly of Microsoft's own applications, Microsoft Graph first."""
+    applications: int = 0
+    """Registrations of the customer's own applications, at most one for each of its principals."""
     app_roles: int = 0
     """Assignments of Microsoft Graph's application permissions to service principals."""
     other_app_roles: int = 0
@@ -39,6 +41,7 @@ class KindCounts:
             managers=True,
             sign_ins=True,
             service_principals=min(max(users // 5, 25), 400),
+            applications=min(max(users // 10, 3), 60),
             app_roles=min(max(users // 20, 6), 120),
             other_app_roles=min(max(users // 10, 6), 300),
             permission_grants=min(max(users // 10, 5), 200),

@@ -54,6 +54,7 @@ class RandomChanges:
             (self._change_manager, 6 * kinds.managers),
             (self._change_sign_in, 12 * kinds.sign_ins),
             (self._change_principal, 5 * has["service_principals"]),
+            (self._change_application, 3 * has["applications"]),
             (self._change_app_role, 4 * has["app_role_assignments"]),
             (self._change_grant, 3 * has["oauth2_permission_grants"]),
             (self._change_sku, 4 * has["subscribed_skus"]),
@@ -251,6 +252,17 @@ class RandomChanges:
             {"tags": ["HideApp"]},
         ]
         tenant.update_object("service_principals", shelf.id_at(index), **rng.choice(changes))
+
+    def _change_application(self) -> None:
+        rng, tenant = self._rng, self._tenant
+        shelf, choice = tenant.store("applications"), rng.random()
+        if choice < 0.2:
+            tenant.create_object("applications")
+        elif choice < 0.3:
+            tenant.delete_object("applications", self._pick_id(shelf))
+        else:
+            secrets = [make_password(rng)]
+            tenant.update_object("applications", self._pick_id(shelf), passwordCredentials=secrets)
 
     def _change_app_role(self) -> None:
         tenant = self._tenant

@@ -157,6 +157,14 @@ class Stores(ABC):
         for number in range(self.kinds.service_principals):
             made = applications.make_service_principal(self.seed, number, self.tenant_id)
             self.service_principals.add(made, made["id"])
+        own = [
+            props
+            for props in map(self.service_principals.props_at, range(self.service_principals.total))
+            if props.get("appOwnerOrganizationId") == self.tenant_id
+        ]
+        for number, principal in enumerate(own[: self.kinds.applications]):
+            made = applications.make_application(self.seed, number, self.domain, principal)
+            self.further["applications"].add(made, made["id"])
 
     @property
     def service_principals(self) -> ObjectStore:

@@ -173,6 +173,7 @@ def _derive_sign_in(props: Mapping[str, Any]) -> TruthRow:
 
 _DERIVE: dict[str, Callable[[Mapping[str, Any]], TruthRow]] = {
     "service_principals": _derive_principal,
+    "applications": _derive_principal,
     "subscribed_skus": _derive_sku,
     "oauth2_permission_grants": _derive_grant,
     "managers": _derive_manager,

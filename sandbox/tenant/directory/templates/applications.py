@@ -178,6 +178,32 @@ def _make_third_party(rng: Random, number: int, tenant_id: str) -> Props:
     return props
 
 
+def make_application(seed: int, number: int, domain: str, principal: Props | None = None) -> Props:
+    """Return the registration of a service principal of the customer, or of none."""
+    rng = Random(f"{seed}/application/{number}")
+    own: Props = principal or {
+        "appId": guid_from_parts(seed, "application id", number),
+        "displayName": f"{rng.choice(TEAMS)} {number}",
+        "passwordCredentials": [make_password(rng)],
+        "keyCredentials": [make_key(rng)],
+        "appRoles": [],
+    }
+    copied = ("appId", "displayName", "passwordCredentials", "keyCredentials", "appRoles")
+    return {
+        "id": guid_from_parts(seed, "application", number),
+        **{name: own[name] for name in copied},
+        "signInAudience": "AzureADMyOrg",
+        "publisherDomain": domain,
+        "createdDateTime": draw_time(rng),
+        "tags": [],
+        "identifierUris": [f"api://{own['appId']}"],
+        "requiredResourceAccess": [
+            {"resourceAppId": GRAPH, "resourceAccess": [{"id": one, "type": "Role"}]}
+            for one in rng.sample(tuple(GRAPH_ROLES.values()), rng.randrange(3))
+        ],
+    }
+
+
 def make_app_role_assignment(
     principal: Props, principal_type: str, resource: Props, role_id: str, created: str
 ) -> Props:
