@@ -197,6 +197,15 @@ def test_concurrent_increments_add_up_and_never_wait_in_a_circle(database: Datab
     assert read_totals(database) == dict.fromkeys(series, 80.0)
 
 
+def test_whole_numbers_and_fractions_are_added_together(database: Database) -> None:
+    counts = Counts()
+    counts.add("rows", "users", value=2)
+    counts.add("rows", "groups", value=0.5)
+    with database.open_transaction() as db:
+        add_to_counters(db, counts.take())
+    assert read_totals(database) == {("rows", ("users",)): 2.0, ("rows", ("groups",)): 0.5}
+
+
 def test_neighbours_have_slots_of_their_own() -> None:
     assert len({choose_slot("host", pid) for pid in range(100, 100 + SLOTS)}) == SLOTS
     assert len({choose_slot(f"pod-{n}", 7) for n in range(40)}) > SLOTS / 2

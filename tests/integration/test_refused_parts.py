@@ -6,10 +6,13 @@ from dataclasses import replace
 from urllib.parse import unquote_plus
 
 import pytest
+from sqlalchemy import text
 
 from models.run import RunState, RunTrigger
+from models.unresolved import NoAnswer, Part, PartKind
 from sandbox.tenant import Request, Response, Tenant
 from sandbox.tenant.graph.service import GraphService
+from tests.support.leases import take_lease
 from tests.support.mirror import (
     MakeMirror,
     Mirror,
@@ -19,6 +22,8 @@ from tests.support.mirror import (
     read_last_seq,
     verify_connection,
 )
+from worker.store.lease import open_write_transaction
+from worker.store.state.unresolved import note_unresolved
 from worker.sync.run import run_slice
 
 HEADERS = {"content-type": "application/json", "request-id": "simulated"}
@@ -320,3 +325,22 @@ def test_a_member_that_cannot_be_looked_up_does_not_keep_others_from_it(mirror: 
     assert noted(mirror) == [f"object {silent}"]
     assert silent in live(mirror, group)
     assert gone not in live(mirror, group)
+
+
+def test_parts_are_noted_together_whether_their_pauses_are_whole_seconds_or_not(
+    mirror: Mirror,
+) -> None:
+    lease = take_lease(mirror.database, 1, 600)
+    pauses = {"a": 0, "b": 1.5, "c": 7200}
+    parts = {
+        Part("users", PartKind.OBJECT, key): NoAnswer("503", pause) for key, pause in pauses.items()
+    }
+    with open_write_transaction(mirror.database, lease) as tx:
+        note_unresolved(tx, parts)
+    with mirror.database.open_transaction() as db:
+        waits = db.execute(
+            text("select key, extract(epoch from retry_at - last_seen_at) from sync.unresolved")
+        )
+        assert {key: float(wait) >= pauses[key] for key, wait in waits} == dict.fromkeys(
+            "abc", True
+        )

@@ -41,7 +41,7 @@ def add_to_counters(db: sa.Connection, increments: Increments) -> None:
         {
             "names": list(names),
             "labels": list(labels),
-            "values": list(values),
+            "values": [float(value) for value in values],  # the driver refuses a list of both
             "slot": choose_slot(socket.gethostname(), os.getpid()),
             "separator": _SEPARATOR,
         },

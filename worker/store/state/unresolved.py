@@ -126,7 +126,8 @@ def note_unresolved(tx: Transaction, parts: Mapping[Part, NoAnswer]) -> None:
         **_to_columns(parts),
         "id": tx.connection_id,
         "reasons": [why.reason for why in parts.values()],
-        "afters": [why.retry_after for why in parts.values()],
+        # The driver refuses a list of floats and whole numbers together.
+        "afters": [float(why.retry_after) for why in parts.values()],
         "pause": FIRST_PAUSE,
         "longest": LONGEST_PAUSE,
     }
