@@ -14,6 +14,7 @@ from models.queues import ALL_QUEUES
 from models.resources import RESOURCES
 from worker.conditions.facts import ServiceFacts, WorkerFacts
 from worker.core.errors import InvalidInput
+from worker.core.time_text import render_count
 from worker.operations.price import Price, estimate_price
 from worker.operations.progress import describe_progress
 from worker.operations.request import (
@@ -115,7 +116,7 @@ def test_a_price_is_that_of_earlier_runs_and_their_average_for_the_others(
 @given(st.builds(Price, COUNTS, COUNTS, st.integers(0, 100), st.none() | st.integers(1, 10**6)))
 def test_a_price_says_its_minutes_or_why_not(price: Price) -> None:
     words, gaps = price.describe(), price.describe_gaps() or ""
-    assert f"{price.calls:,} calls" in words
+    assert render_count(price.calls, "call") in words
     assert " 0 min" not in words
     assert (price.minutes is None) == (" min at " not in words)
     assert (price.minutes is None) == ("cannot be estimated" in gaps)
@@ -210,6 +211,10 @@ def test_an_operation_always_says_what_it_waits_for_or_that_it_has_ended(
     )
     words = describe_progress(operation, counts, service)
     assert "None" not in words
+    if is_ended and done:
+        assert words.startswith("requested at "), "a resync, which the next run carries out"
+        assert (f"it failed for {failed:,}" in words) == (failed > 0)
+        return
     if is_ended:
         assert words.startswith("finished at ")
         assert (f"{failed:,} of them failed" in words) == (failed > 0)
