@@ -83,13 +83,14 @@ def pytest_collection(session: pytest.Session) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
-    """The files with the longest tests go first, so that none is left for the end.
+    """Files take turns by what they cost: those that wait much, among those that compute.
 
     The order before that, which others shuffle, is the same in every process.
     """
     items.sort(key=lambda item: item.path)
     yield
-    items.sort(key=_get_turn)
+    turns = _choose_turns(list(dict.fromkeys(item.path for item in items)))
+    items.sort(key=lambda item: turns[item.path])
 
 
 def pytest_collection_finish() -> None:
@@ -99,10 +100,23 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(GC_THRESHOLD)
 
 
-def _get_turn(item: pytest.Item) -> int:
-    if item.path.name == "test_any_history.py":
-        return 0
-    return 1 if item.path.parent.name in ("property", "acceptance", "browser") else 2
+LONGEST = ("test_any_history.py", "test_budgets.py", "test_kill_points.py", "test_page_refresh.py")
+"""Files that go first: each takes a process for minutes, and none may be left for the end."""
+WAITING_FOLDERS = ("acceptance", "browser")
+"""Tests that mostly wait for processes, which leave the processor to others."""
+LAST_WAITING = 0.8
+"""The part of a run in which all of them begin: they are longer than others."""
+
+
+def _choose_turns(files: list[Path]) -> dict[Path, float]:
+    """A number for each file, by which they begin."""
+    longest = [file for file in files if file.name in LONGEST]
+    rest = [file for file in files if file.name not in LONGEST]
+    waiting = [file for file in rest if file.parent.name in WAITING_FOLDERS]
+    computing = [file for file in rest if file.parent.name not in WAITING_FOLDERS]
+    turns = {file: LONGEST.index(file.name) - float(len(LONGEST)) for file in longest}
+    turns |= {file: LAST_WAITING * n / len(waiting) for n, file in enumerate(waiting)}
+    return turns | {file: n / len(computing) for n, file in enumerate(computing)}
 
 
 MEMORY_BYTES = 8 * 1024**3
