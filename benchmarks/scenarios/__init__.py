@@ -17,6 +17,7 @@ from benchmarks.scenarios import (
     relay,
     startup,
     users,
+    web,
 )
 
 SCENARIOS: Final[dict[str, Scenario]] = {
@@ -35,5 +36,6 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         freshness,
         fleet,
         onboarding,
+        web,
     )
 }

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 import pytest
@@ -21,7 +22,7 @@ from tests.support.web import WebApplication, open_application
 from worker.core.settings import load_settings
 from worker.operations.request import OperationRequest, ResumeParameters
 from worker.operations.submit import submit
-from worker.page.page import PageRoute
+from worker.page.page import REFRESH_SECONDS, PageRoute
 from worker.page.render import render
 from worker.page.routes import PAGES
 from worker.page.session import SessionKeeper, digest_secret
@@ -29,6 +30,7 @@ from worker.store.service.audit import Actor
 from worker.web.fleet_cache import MIN_FRESH_SECONDS
 from worker.web.verify import CACHE_SECONDS
 
+ROOT = Path(__file__).parents[2]
 NUMBER = 2000
 TABS = 20
 CONNECTION = 7
@@ -203,3 +205,31 @@ def test_a_session_that_ends_is_not_kept_by_the_others(
     time.sleep(CACHE_SECONDS)
     assert keeper.find(tabs[0].cookie)
     assert keeper.find(gone.cookie) is None
+
+
+def test_refreshes_at_different_moments_share_a_look_at_the_fleet(
+    web: WebApplication, tabs: list[PageClient]
+) -> None:
+    """Twenty tabs, spread over most of the time from refresh to refresh: one look."""
+    spread = REFRESH_SECONDS - 1.0
+    revive_service(web.database)
+    web.context.forget(CONNECTION)
+    with count_statements(web) as of_one:
+        assert tabs[0].refresh("/").status == 200
+    web.context.forget(CONNECTION)
+    with count_statements(web) as of_all:
+        begun = time.monotonic()
+        for number, one in enumerate(tabs):
+            time.sleep(max(0.0, begun + spread * number / TABS - time.monotonic()))
+            assert one.refresh("/").status == 200
+        lifetimes = 1 + int((time.monotonic() - begun) / (REFRESH_SECONDS - 0.5))
+    assert 0 < count_looks(of_all) <= lifetimes * count_looks(of_one)
+
+
+def count_looks(statements: list[str]) -> int:
+    return sum("sync.connections" in one for one in statements)
+
+
+def test_the_script_of_the_page_refreshes_as_often_as_the_server_expects() -> None:
+    script = (ROOT / "worker" / "page" / "static" / "page.js").read_text(encoding="utf-8")
+    assert f"const PERIOD = {REFRESH_SECONDS * 1000:.0f};" in script

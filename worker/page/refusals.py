@@ -8,10 +8,10 @@ from urllib.parse import quote, urlencode
 from starlette.responses import Response
 
 from worker.overview.fleet import Fleet
-from worker.page.page import PageRoute
+from worker.page.page import PageRoute, is_fragment
 from worker.page.render import render
 from worker.page.session import Session
-from worker.page.site import PageContext, build_bare_frame, build_frame, is_fragment
+from worker.page.site import PageContext, build_bare_frame, build_frame
 from worker.web.problem import RequestRefused
 from worker.web.respond import RawRequest
 

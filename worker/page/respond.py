@@ -9,11 +9,21 @@ from worker.core.errors import MirrorError
 from worker.core.log import get_logger
 from worker.page.format import Zone
 from worker.page.guard import check_origin
-from worker.page.page import Content, PageExemption, PageRoute, Redirect, View, Visit
+from worker.page.page import (
+    Content,
+    PageExemption,
+    PageRoute,
+    Redirect,
+    View,
+    Visit,
+    get_stale_seconds,
+    get_usable_seconds,
+    is_fragment,
+)
 from worker.page.refusals import HTML, ask_to_sign_in, redirect, render_refusal
 from worker.page.render import compute_tag, render
 from worker.page.session import Session, read_cookie
-from worker.page.site import PageContext, build_bare_frame, build_frame, is_fragment
+from worker.page.site import PageContext, build_bare_frame, build_frame
 from worker.web.decode import decode_form, decode_query
 from worker.web.problem import RequestRefused, refuse_error, refuse_internal
 from worker.web.respond import Answered, RawRequest, parse_id
@@ -54,7 +64,7 @@ def _find_session(site: PageContext, raw: RawRequest) -> Session | None:
     """Return who is signed in. Raises MirrorError if that cannot be known."""
     secret = read_cookie(raw.headers)
     try:
-        return site.sessions.find(secret)
+        return site.sessions.find(secret, get_usable_seconds(raw))
     except MirrorError:
         # What it may see is what is in memory; it can do nothing while the database is away.
         if (known := site.sessions.recall(secret)) is None:
@@ -82,6 +92,7 @@ def _build_visit(
         sessions=site.sessions,
         session=session,
         raw=raw,
+        method=route.method,
         names={name: text for name, text in raw.ids.items() if not name.endswith("_id")},
         ids={name: parse_id(text) for name, text in raw.ids.items() if name.endswith("_id")},
         query=decode_query(raw.query, route.query, drops_empty=True),
@@ -123,7 +134,7 @@ def _render_view(
     if session is None:
         frame = build_bare_frame(view.title, raw)
     else:
-        site.web.fleet.get()
+        site.web.fleet.get(get_usable_seconds(raw), get_stale_seconds(raw, route.method))
         frame = build_frame(site, raw, session, view.title, site.web.fleet.get_last_readable())
     headers = dict(view.headers)
     if view.is_live and session is not None and route.method == _SAFE_METHOD:

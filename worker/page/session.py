@@ -101,17 +101,20 @@ class SessionKeeper:
         principal = self._verifier.find(key)
         return None if principal is None else self.open(principal, key)
 
-    def find(self, secret: str | None) -> Session | None:
+    def find(self, secret: str | None, usable_seconds: float = 0.0) -> Session | None:
         """Return the session of a cookie; None if there is none that can be used.
 
+        What was read up to ``usable_seconds`` ago is used, where that is longer than usual.
         Raises ServerUnavailable if sessions cannot be read.
         """
         if secret is None:
             return None
-        stored = self._find_stored(digest_secret(secret), time.monotonic())
+        usable_seconds = max(CACHE_SECONDS, usable_seconds)
+        stored = self._find_stored(digest_secret(secret), time.monotonic(), usable_seconds)
         if stored is None:
             return None
-        principal = self._verifier.find(TokenKey(stored.token_id, stored.token_digest))
+        key = TokenKey(stored.token_id, stored.token_digest)
+        principal = self._verifier.find(key, usable_seconds)
         if principal is None:
             return None
         return Session(stored.name, principal.scopes, stored.expires_at)
@@ -135,12 +138,14 @@ class SessionKeeper:
             with self._lock:
                 self._known.pop(digest, None)
 
-    def _find_stored(self, digest: bytes, asked: float) -> StoredSession | None:
-        if (known := self._find_known(digest, asked)) is not None:
+    def _find_stored(
+        self, digest: bytes, asked: float, usable_seconds: float
+    ) -> StoredSession | None:
+        if (known := self._find_known(digest, asked, usable_seconds)) is not None:
             return known
         with self._reading:
             # Whoever held the lock may have read this one, too, or found that it cannot be read.
-            if (known := self._find_known(digest, asked)) is not None:
+            if (known := self._find_known(digest, asked, usable_seconds)) is not None:
                 return known
             if self._failure is not None and self._failure[0] >= asked:
                 raise self._failure[1]
@@ -156,13 +161,15 @@ class SessionKeeper:
             self._keep(digests, found, begun, asked)
             return found.get(digest)
 
-    def _find_known(self, digest: bytes, asked: float) -> StoredSession | None:
+    def _find_known(
+        self, digest: bytes, asked: float, usable_seconds: float
+    ) -> StoredSession | None:
         with self._lock:
             known = self._known.get(digest)
             if known is None:
                 return None
             known.asked_at = max(known.asked_at, asked)
-            return known.stored if asked - known.read_at < CACHE_SECONDS else None
+            return known.stored if asked - known.read_at < usable_seconds else None
 
     def _list_in_use(self, asked: float) -> set[bytes]:
         """Return the sessions in use."""

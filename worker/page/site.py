@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 from worker.overview.fleet import Fleet
 from worker.page.format import Zone
 from worker.page.frame import Frame, NavigationItem
-from worker.page.page import PageRoute
+from worker.page.page import PageRoute, is_fragment
 from worker.page.session import Session, SessionKeeper
 from worker.web.context import WebContext
 from worker.web.decode import MAX_PARAMETERS
@@ -49,11 +49,6 @@ def build_frame(
     frame = build_bare_frame(title, raw)
     items = [_build_item(one, raw.path, fleet) for one in site.navigation]
     return frame.signed_in(session, items, now=fleet.now if fleet else frame.now)
-
-
-def is_fragment(raw: RawRequest) -> bool:
-    """Whether a page asks for its live part."""
-    return raw.headers.get("hx-request") == "true"
 
 
 def _build_item(route: PageRoute, path: str, fleet: Fleet | None) -> NavigationItem:

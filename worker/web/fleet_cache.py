@@ -41,29 +41,35 @@ class FleetCache:
         self._is_loading = False
         self._error: BaseException | None = None
 
-    def get(self) -> Fleet:
-        """Return a look at the fleet; wait for one only if that at hand is too old."""
+    def get(self, usable_seconds: float = 0.0, stale_seconds: float = STALE_SECONDS) -> Fleet:
+        """Return a look at the fleet; wait for one only if that at hand is too old.
+
+        A look up to ``usable_seconds`` old is used as it is. One that is older than that by up to
+        ``stale_seconds`` is used while the next one is loaded.
+        """
         asked = time.monotonic()
         with self._changed:
-            if self._is_usable(asked, 0.0):
+            if self._is_usable(asked, usable_seconds - self._fresh_seconds):
                 assert self._fleet is not None
                 return self._fleet
-            has_old = self._is_usable(asked, STALE_SECONDS)
+            has_old = self._is_usable(asked, stale_seconds)
             self._start_loading(HEAD_START_SECONDS if has_old else 0.0)
-            while not self._is_usable(asked, STALE_SECONDS):
+            while not self._is_usable(asked, stale_seconds):
                 left = MAX_WAIT_SECONDS - (time.monotonic() - asked)
                 if not self._changed.wait(max(0.0, left)) and left <= 0:
                     raise ServerUnavailable("the state of the fleet could not be read in time")
                 if self._error is not None:
                     raise self._error
-                if not self._is_loading and not self._is_usable(asked, STALE_SECONDS):
+                if not self._is_loading and not self._is_usable(asked, stale_seconds):
                     self._start_loading()
             assert self._fleet is not None
             return self._fleet
 
-    def get_readable(self) -> Fleet:
+    def get_readable(
+        self, usable_seconds: float = 0.0, stale_seconds: float = STALE_SECONDS
+    ) -> Fleet:
         """Return a look as ``get`` does. Raises ServerUnavailable if Postgres cannot be read."""
-        fleet = self.get()
+        fleet = self.get(usable_seconds, stale_seconds)
         if fleet.service.database_problem is not None:
             raise ServerUnavailable(fleet.service.database_problem)
         return fleet
@@ -86,7 +92,7 @@ class FleetCache:
 
     def _is_usable(self, asked: float, more_seconds: float) -> bool:
         is_wanted = self._fleet is not None and self._begun_at >= self._wanted_at
-        return is_wanted and asked - self._begun_at < self._fresh_seconds + more_seconds
+        return is_wanted and asked - self._begun_at < self._fresh_seconds + max(0.0, more_seconds)
 
     def _start_loading(self, delay: float = 0.0) -> None:
         if not self._is_loading:

@@ -81,15 +81,16 @@ class TokenVerifier:
         digest = digest_token(presented)
         return TokenKey(None if digest == self._bootstrap else parse_token_id(presented), digest)
 
-    def find(self, key: TokenKey) -> Principal | None:
+    def find(self, key: TokenKey, usable_seconds: float = CACHE_SECONDS) -> Principal | None:
         """Return whose token it is; None if it cannot be used any more.
 
+        Tokens that were read up to ``usable_seconds`` ago are used.
         Raises ServerUnavailable if the tokens cannot be read.
         """
         if key.id is None:
             is_bootstrap = key.digest == self._bootstrap
             return Principal(BOOTSTRAP_NAME, frozenset(Scope)) if is_bootstrap else None
-        found = self._find_token(key.id)
+        found = self._find_token(key.id, usable_seconds)
         if found is None or found.digest != key.digest:
             return None
         self._note_use(key.id)
@@ -99,8 +100,8 @@ class TokenVerifier:
         """Whether any token can be used. Raises ServerUnavailable."""
         return self._bootstrap is not None or bool(self._load_tokens())
 
-    def _find_token(self, number: str) -> TokenDigest | None:
-        known = self._load_tokens()
+    def _find_token(self, number: str, usable_seconds: float = CACHE_SECONDS) -> TokenDigest | None:
+        known = self._load_tokens(usable_seconds)
         if number not in known:
             known = self._load_tokens(UNKNOWN_SECONDS)
         return known.get(number)
