@@ -101,7 +101,19 @@ def eventful(mirror: Mirror) -> None:
     mirror.sync()
     mirror.tenant.expire_delta_tokens()
     mirror.sync()
+    let_a_column_come(mirror)
     assert_exact(mirror.database, tenant)
+
+
+def let_a_column_come(mirror: Mirror) -> None:
+    """Graph forgets a property, and knows it again: the walk that brings it tells of that once."""
+    options = mirror.tenant.options
+    options.unknown_properties = {"users.jobTitle"}
+    mirror.sync(full=True)
+    options.unknown_properties = set()
+    with mirror.database.open_transaction() as db:
+        db.execute(text("update sync.streams set left_out = null, left_out_at = null"))
+    mirror.sync(full=True)
 
 
 def bring_back(tenant: Tenant, resource: str, object_id: str) -> None:

@@ -27,6 +27,17 @@ Use = Callable[[str], None]
 
 
 def send_a_message(url: str) -> None:
+    """As the service does it: after an interruption, the next tick sends what this one did not."""
+    try:
+        _send_once(url)
+    except AttributeError as error:
+        # After an interruption, kombu now and then uses the channel that it has just closed.
+        if error.name != "client" or error.obj is not None:
+            raise
+        _send_once(url)
+
+
+def _send_once(url: str) -> None:
     with Celery("by TLS", set_as_current=False) as application:
         application.config_from_object(build_configuration(load_settings(redis_url=url)))
         with application.connection_for_write() as connection:
