@@ -11,7 +11,7 @@ BIN := .venv/bin
 SERVERS := (DATABASE|REDIS)_URL(_FILE)?|(NANGO|TENANT_MIRROR|CELERY)_[A-Za-z0-9_]*|PG[A-Z]+
 NAMES := $(SERVERS)|PYTHONDONTWRITEBYTECODE
 BARE := env $$(env | sed -nE 's/^($(NAMES))=.*/-u \1/p')
-PYTEST = $(BARE) $(BIN)/pytest -n 5 --dist loadfile --no-loadscope-reorder
+PYTEST = $(BARE) $(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20

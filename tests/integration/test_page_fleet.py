@@ -138,6 +138,9 @@ def test_the_zone_stays_in_every_link(page: PageClient) -> None:
 
 
 def test_an_unchanged_page_answers_with_304(web: WebApplication, page: PageClient) -> None:
+    with web.database.open_transaction() as db:  # none falls due meanwhile, which is a change
+        db.execute(text("update sync.connections set due_at = due_at + interval '1 day'"))
+    web.context.fleet.invalidate()
     first = page.refresh("/", None, query={"sort": "name"})
     assert first.status == 200
     assert b"<html" not in first.body
