@@ -23,6 +23,10 @@ hooks = "hooks.py"
 [checks.positive_data_acceptance]
 # 409: an operation whose state does not fit. 422: a time in the future, a key of another list.
 expected-statuses = ["2xx", 404, 409, 422]
+
+[checks.negative_data_rejection]
+# 414: a query of more than 4,096 bytes.
+expected-statuses = [400, 401, 403, 404, 405, 406, 409, 414, 415, 422, 428, 429, "5xx"]
 """
 HOOKS = """
 import itertools
@@ -78,6 +82,8 @@ def test_no_request_finds_a_fault(
                     *("--config-file", str(tmp_path / "schemathesis.toml")),
                     *("run", f"{web.url}/api/openapi.json"),
                     *("--header", f"Authorization: Bearer {TOKEN}"),
+                    # The one required header is the token, which is added to every request.
+                    *("--exclude-checks", "missing_required_header"),
                     *("--checks", "all", "--mode", "all", "--max-examples", "10", "--seed", "7"),
                     *("--max-time", "40", "--request-timeout", "10", "--no-color"),
                 ],
