@@ -36,6 +36,8 @@ numbers = itertools.count()
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
+    if case.meta and getattr(case.meta.phase.data, "parameter", None) == "Authorization":
+        return  # a case that is changed here is judged anew, and sent with the token it left out
     number = next(numbers)
     address = f"198.51.{number // 250 % 250}.{number % 250}"
     case.headers = {**(case.headers or {}), "X-Forwarded-For": address}
@@ -82,8 +84,6 @@ def test_no_request_finds_a_fault(
                     *("--config-file", str(tmp_path / "schemathesis.toml")),
                     *("run", f"{web.url}/api/openapi.json"),
                     *("--header", f"Authorization: Bearer {TOKEN}"),
-                    # The one required header is the token, which is added to every request.
-                    *("--exclude-checks", "missing_required_header"),
                     *("--checks", "all", "--mode", "all", "--max-examples", "10", "--seed", "7"),
                     *("--max-time", "40", "--request-timeout", "10", "--no-color"),
                 ],
