@@ -8,6 +8,7 @@ const announcer = document.getElementById("announcer");
 // The server's clock is what all ages are measured by.
 const skew = Date.parse(root.dataset.now) - Date.now();
 const UNITS = [[86400, "d"], [3600, "h"], [60, "min"]];
+
 function renderAge(seconds) {
   for (const [size, unit] of UNITS) {
     if (seconds >= 2 * size) return `${Math.round(seconds / size)} ${unit}`;
@@ -103,7 +104,6 @@ document.addEventListener("htmx:after:request", (event) => {
 
 document.addEventListener("htmx:after:swap", () => {
   updateTimes();
-  updateSelection();
   const text = live.querySelector("[data-announce]")?.dataset.announce;
   if (text && text !== announced) announce(text);
   announced = text;
@@ -112,50 +112,6 @@ document.addEventListener("htmx:after:swap", () => {
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden) askedAt = 0;
   tick();
-});
-
-// Boxes of a table: one that checks all of the page, and how many are checked.
-function updateSelection() {
-  for (const form of document.querySelectorAll("form[data-selection]")) {
-    const boxes = [...form.querySelectorAll("input[name=id]")];
-    const checked = boxes.filter((box) => box.checked).length;
-    const all = form.querySelector("input[data-all]");
-    if (all) {
-      all.checked = checked > 0 && checked === boxes.length;
-      all.indeterminate = checked > 0 && checked < boxes.length;
-    }
-    const counter = form.querySelector("[data-checked]");
-    if (counter) counter.textContent = checked ? `${checked} selected` : "none selected";
-  }
-}
-
-document.addEventListener("change", (event) => {
-  const all = event.target.closest("input[data-all]");
-  if (all) {
-    for (const box of all.form.querySelectorAll("input[name=id]")) box.checked = all.checked;
-  }
-  updateSelection();
-});
-
-// Without the right to use the clipboard, as over plain HTTP, the text is selected and copied.
-async function copy(button) {
-  const field = document.getElementById(button.dataset.copy);
-  let done = true;
-  try {
-    await navigator.clipboard.writeText(field.value);
-  } catch {
-    field.select();
-    done = document.execCommand("copy");
-    if (done) button.focus();
-  }
-  button.textContent = done ? "Copied" : "Press Ctrl and C";
-  setTimeout(() => { button.textContent = "Copy the text"; }, 3000);
-  announce(done ? "Copied the text." : "The text is selected, but not copied.");
-}
-
-document.addEventListener("click", (event) => {
-  const button = event.target.closest("button[data-copy]");
-  if (button) copy(button);
 });
 
 document.addEventListener("keydown", (event) => {
@@ -167,6 +123,5 @@ document.addEventListener("keydown", (event) => {
 });
 
 root.classList.add("scripted");
-updateSelection();
 tick();
 setInterval(tick, 1000);
