@@ -38,6 +38,15 @@ def test_who_noted_it_just_now_is_healthy_and_others_are_not() -> None:
     assert CliRunner().invoke(health, ["somebody"]).exit_code == 2
 
 
+@pytest.mark.parametrize("now", [10.0, 10.0004, 10.0006, 10.9999999])
+def test_a_heartbeat_that_is_read_in_the_same_moment_is_there(
+    now: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    heartbeat.write_heartbeat("worker")
+    assert heartbeat.read_heartbeat_age("worker") == 0.0
+
+
 @pytest.mark.parametrize(("ago", "code"), [(59, 0), (61, 1)])
 def test_what_was_noted_too_long_ago_counts_no_more(ago: int, code: int) -> None:
     heartbeat.write_heartbeat("beat")

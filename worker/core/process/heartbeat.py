@@ -20,7 +20,8 @@ def write_heartbeat(name: str) -> None:
     part = path.with_name(f"{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        part.write_text(f"{time.monotonic():.3f}", encoding="ascii")
+        # Exactly: rounded up, a heartbeat would lie in the future of who reads it at once.
+        part.write_text(repr(time.monotonic()), encoding="ascii")
         part.replace(path)
     except OSError:
         # The health check reports the missing heartbeat and its path.
