@@ -118,7 +118,7 @@ def grow_old(web: WebApplication, page: PageRoute) -> None:
     """Let what is kept in memory be too old to be used; for one page also who is signed in."""
     revive_service(web.database)
     if page.path == "/":
-        time.sleep(CACHE_SECONDS)
+        time.sleep(REFRESH_SECONDS)
     web.context.forget(CONNECTION)
 
 
