@@ -97,11 +97,6 @@ def refuse_groups(ground: Ground) -> None:
     ground.sync(Code.PERMISSION_MISSING)
 
 
-def lose_licence(ground: Ground) -> None:
-    ground.tenants[Code.NOT_LICENSED].options.unlicensed_resources = {"role_assignments"}
-    ground.sync(Code.NOT_LICENSED)
-
-
 def delete_many(ground: Ground) -> None:
     tenant = ground.tenants[Code.HELD_DELETIONS]
     for index in range(60):
@@ -171,7 +166,6 @@ ACTS: dict[Code, Callable[[Ground], None]] = {
     Code.REFUSED_BY_NANGO: forget_in_nango,
     Code.PAUSED_BY_OPERATOR: pause_by_operator,
     Code.PERMISSION_MISSING: refuse_groups,
-    Code.NOT_LICENSED: lose_licence,
     Code.HELD_DELETIONS: delete_many,
     Code.LATE: age,
     Code.THROTTLED_BY_GRAPH: throttle,

@@ -115,7 +115,7 @@ def test_nothing_is_late_and_nothing_needs_attention(unlicensed: Mirror) -> None
     execute(unlicensed, "update sync.connections set created_at = now() - interval '9 days'")
     one = look(unlicensed)
     (condition,) = one.conditions
-    assert (condition.code, condition.severity) == (Code.NOT_LICENSED, Severity.INFO)
+    assert (condition.code, condition.severity) == (Code.PERMISSION_MISSING, Severity.INFO)
     assert condition.resource == NAME
     assert condition.sentence == f"{NAME} is not read: {REASON}"
     assert condition.customer_text is None
@@ -177,7 +177,7 @@ def test_a_licence_that_is_lost_leaves_the_rows_as_they_were(mirror: Mirror) -> 
     assert len(read_events(mirror.database)) == before
     assert_exact(mirror.database, mirror.tenant)
     (condition,) = look(mirror).conditions
-    assert condition.code is Code.NOT_LICENSED
+    assert condition.code is Code.PERMISSION_MISSING
     assert condition.since == stream(mirror, "fresh_at")
     assert "its rows are those of " in condition.sentence
 

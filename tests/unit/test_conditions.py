@@ -169,9 +169,6 @@ CONNECTIONS: dict[Code, dict[str, Any]] = {
     Code.PERMISSION_MISSING: {
         "streams": (stream(phase="refused", reason="Graph answers 403; grant User.Read.All"),)
     },
-    Code.NOT_LICENSED: {
-        "streams": (stream(phase="refused", reason=f"Graph answers 400 X; {reasons.NOT_LICENSED}"),)
-    },
     Code.HELD_DELETIONS: {"streams": (stream(phase="held", reason="too many", held=150),)},
     Code.NEVER_LOADED: {"freshness": fresh(None)},
     Code.LATE: {"freshness": fresh(86_400)},
@@ -214,8 +211,17 @@ def test_each_fact_about_the_service_is_one_condition(code: Code) -> None:
     assert found.remedy
 
 
+def test_a_lacking_licence_is_information_without_a_text_for_the_customer() -> None:
+    reason = f"Graph answers 400 X; {reasons.NOT_LICENSED}"
+    found = only(judge_one(streams=(stream(phase="refused", reason=reason),)))
+    assert (found.code, found.severity) == (Code.PERMISSION_MISSING, Severity.INFO)
+    assert reason in found.sentence
+    assert "once the customer has the licence" in found.remedy
+    assert found.customer_text is None
+
+
 def test_the_list_of_codes_is_closed_and_each_can_come_about() -> None:
-    assert len(Code) <= 26
+    assert len(Code) <= 25
     assert {*CONNECTIONS, *FLEET} == set(Code)
 
 
@@ -326,7 +332,6 @@ def test_a_cause_of_its_own_stands_for_the_lateness_of_a_connection() -> None:
         Code.DRIFT_HIGH,
         Code.QUARANTINE,
         Code.PERMISSION_MISSING,
-        Code.NOT_LICENSED,
         Code.SYNC_FAILING,
     }:
         found = judge_one(**{"freshness": fresh(86_400), **CONNECTIONS[code]})

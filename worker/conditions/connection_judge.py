@@ -18,7 +18,7 @@ from worker.conditions.stream_judge import judge_stream
 from worker.conditions.texts import build_condition, list_names, write_reconnect_text
 from worker.core.time_text import render_age, render_count, render_moment
 
-_EXPLAINS_AGE: Final = frozenset({Code.PERMISSION_MISSING, Code.NOT_LICENSED, Code.SYNC_FAILING})
+_EXPLAINS_AGE: Final = frozenset({Code.PERMISSION_MISSING, Code.SYNC_FAILING})
 
 THROTTLE_SECONDS: Final = 300
 """Pause from which a customer that Graph throttles needs attention."""

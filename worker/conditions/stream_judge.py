@@ -89,7 +89,7 @@ def _judge_unlicensed(facts: ConnectionFacts, stream: StreamFacts, now: datetime
     rows = f"; its rows are those of {render_moment(since, now)}" if since else ""
     return build_condition(
         facts,
-        Code.NOT_LICENSED,
+        Code.PERMISSION_MISSING,
         Severity.INFO,
         f"{stream.resource} is not read: {stream.reason}{rows}",
         "nothing: it is asked for again every day; once the customer has the licence, "

@@ -23,6 +23,7 @@ class PageAction(msgspec.Struct, frozen=True):
 
 _RESYNC: Final = PageAction("Resync …", "/resync", acts=True)
 _DISCOVERY: Final = PageAction("Read Nango's list …", "/discovery", acts=True)
+_CUSTOMER_TEXT: Final = PageAction("The text for the customer", "#permissions")
 _RESOURCES: Final = PageAction("Its resources", "#resources")
 _BUDGET: Final = PageAction("Budget and workers", "/budget")
 _SINKS: Final = PageAction("Sinks", "/sinks")
@@ -38,8 +39,7 @@ CONNECTION_ACTIONS: Final[Mapping[Code, Sequence[PageAction]]] = {
         PageAction("Resume …", "/resume", acts=True),
         PageAction("Change the pause …", "/pause", acts=True),
     ),
-    Code.PERMISSION_MISSING: (PageAction("The text for the customer", "#permissions"), _RESYNC),
-    Code.NOT_LICENSED: (_RESYNC,),
+    Code.PERMISSION_MISSING: (_CUSTOMER_TEXT, _RESYNC),
     Code.HELD_DELETIONS: (PageAction("Decide on held deletions …", "/held", acts=True),),
     Code.NEVER_LOADED: (_RESYNC,),
     Code.LATE: (_RESYNC,),
@@ -82,7 +82,8 @@ def list_connection_actions(
             resource=condition.resource if action is _RESYNC else None,
         )
         for action in CONNECTION_ACTIONS.get(condition.code, ())
-        if action is not _RESYNC or one.facts.is_synced
+        if (action is not _RESYNC or one.facts.is_synced)
+        and (action is not _CUSTOMER_TEXT or condition.customer_text is not None)
     ]
 
 

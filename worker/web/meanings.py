@@ -44,8 +44,8 @@ MEANINGS: Final[Mapping[type[StrEnum], tuple[str, Mapping[str, str]]]] = {
             "paused_by_operator": "an operator paused it",
             "paused_in_nango": "its metadata in Nango disables it",
             "settings_wrong": "its settings in Nango cannot be used",
-            "permission_missing": "a permission is missing for a resource",
-            "not_licensed": "the tenant lacks the licence for a resource",
+            "permission_missing": "a permission, or as information a licence, is missing for a "
+            "resource",
             "held_deletions": "deletions wait for an operator",
             "never_loaded": "a resource was never loaded",
             "late": "a resource is older than its schedule allows",
