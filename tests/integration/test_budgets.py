@@ -785,7 +785,7 @@ def test_status_shows_the_budget_and_who_is_slowed(
     assert "calls left for" in line
     assert "(reported by Nango); PAUSED by Nango for" in line
     slowed = tenant_mirror(settings, servers, "status", "1").stdout
-    assert "is told by Graph to send nothing (directory) for" in slowed
+    assert "is told by Graph to send nothing (directory) until" in slowed
     told = json.loads(tenant_mirror(settings, servers, "status", "--json").stdout)
     budget = told["nango_budget"]
     assert (budget["limit"], budget["source"]) == (50, "learnt")

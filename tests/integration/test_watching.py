@@ -194,7 +194,7 @@ def test_an_outage_is_said_and_its_end(screen: Screen) -> None:
     print_alarms(watcher)
     health.note_worked(force=True)
     print_alarms(watcher)
-    assert screen.lines[0].startswith("CRITICAL nango_silent: Nango has not worked for ")
+    assert screen.lines[0].startswith("CRITICAL nango_silent: Nango has not worked since ")
     assert screen.lines[2:] == ["OVER nango_silent: Nango"]
 
 

@@ -353,7 +353,7 @@ def test_a_customer_that_graph_told_to_wait_needs_attention() -> None:
     )
     found = only(judge_connection(facts, NOW))
     assert (found.code, found.severity) == (Code.THROTTLED_BY_GRAPH, Severity.WARNING)
-    assert "for 30 min, until 12:30:00 UTC" in found.sentence
+    assert "send nothing until 12:30:00 UTC" in found.sentence
     activity = describe_activity(facts, Situation(service()))
     assert (activity.state, activity.next_at) == (
         ActivityState.THROTTLED,
@@ -553,6 +553,33 @@ def test_why_not_now_stays_the_same_text_while_nothing_happens(
     later = describe_activity(facts, Situation(service(now=NOW + timedelta(seconds=2))))
     assert first.state is state
     assert hold_next_move(first) == hold_next_move(later)
+
+
+LATER = 1.98
+"""Seconds from one look to the next; what is counted in seconds is off by some milliseconds."""
+COUNTED: dict[Code, dict[str, Any]] = {
+    Code.THROTTLED_BY_GRAPH: {"graph_pauses": {"directory": 1800.0 - LATER}},
+    Code.NANGO_SILENT: {"shared": SharedFacts(outage=OutageFacts(90.0 + LATER, "no answer"))},
+    Code.WAITING_FOR_BUDGET: {"shared": SharedFacts(budget=budget(paused_for_seconds=9.0 - LATER))},
+    Code.WORKERS_SILENT: {"workers": (worker(400.0 + LATER),)},
+}
+"""The facts at the next look that are ages or remainders in seconds."""
+
+
+@pytest.mark.parametrize("code", CONNECTIONS)
+def test_a_condition_of_a_connection_says_the_same_while_nothing_happens(code: Code) -> None:
+    values = CONNECTIONS[code]
+    first = judge_connection(connection(**values), NOW)
+    later = NOW + timedelta(seconds=2)
+    assert judge_connection(connection(**(values | COUNTED.get(code, {}))), later) == first
+
+
+@pytest.mark.parametrize("code", FLEET)
+def test_a_condition_of_the_service_says_the_same_while_nothing_happens(code: Code) -> None:
+    values = FLEET[code]
+    first = judge([], service(**values)).conditions
+    later = {"now": NOW + timedelta(seconds=2), **values, **COUNTED.get(code, {})}
+    assert judge([], service(**later)).conditions == first
 
 
 @given(facts=CONNECTION_FACTS, about=SERVICE_FACTS)

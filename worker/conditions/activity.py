@@ -140,7 +140,7 @@ def _describe_due(facts: ConnectionFacts, now: datetime) -> str:
 
 
 def _describe_throttle(facts: ConnectionFacts, now: datetime) -> Activity | None:
-    ends = [now + timedelta(seconds=seconds) for seconds in facts.graph_pauses.values()]
+    ends = facts.list_pause_ends(now)
     if facts.last_aborted and is_throttled(facts.last_error) and facts.due_at:
         ends.append(facts.due_at)
     ends = [end for end in ends if end > now]

@@ -13,7 +13,7 @@ from worker.conditions.facts import (
     ConnectionFacts,
     ServiceFacts,
 )
-from worker.core.time_text import render_age
+from worker.core.time_text import drop_jitter, render_moment
 
 BUDGET_PATIENCE_SECONDS: Final = 30.0
 """How long a connection may be due, while the dispatcher works, before the budget is to blame."""
@@ -56,16 +56,16 @@ def _find_common_cause(service: ServiceFacts) -> FleetCause | None:
         return FleetCause(
             Code.NANGO_SILENT,
             "Nango does not work, which is checked every few seconds",
-            now - timedelta(seconds=shared.outage.seconds),
+            drop_jitter(now - timedelta(seconds=shared.outage.seconds)),
         )
     if shared.redis_problem is not None:
         return FleetCause(Code.SERVER_UNUSABLE, f"Redis cannot be used: {shared.redis_problem}")
     if shared.shortage is not None:
         return FleetCause(Code.SERVER_UNUSABLE, f"a server has no room: {shared.shortage}")
     if not service.is_dispatcher_alive:
-        age = service.tick_age
-        silence = "has never ticked" if age is None else f"is silent for {render_age(age)}"
-        return FleetCause(Code.DISPATCHER_SILENT, f"the dispatcher {silence}", service.tick_at)
+        at = service.tick_at
+        silence = f"has been silent since {render_moment(at, now)}" if at else "has never ticked"
+        return FleetCause(Code.DISPATCHER_SILENT, f"the dispatcher {silence}", at)
     return None
 
 
@@ -118,7 +118,7 @@ def _build_budget_cause(budget: BudgetFacts, now: datetime) -> FleetCause:
     return FleetCause(
         Code.WAITING_FOR_BUDGET,
         f"Nango's budget has no call for it yet{left}",
-        next_at=now + timedelta(seconds=_compute_wait(budget)),
+        next_at=max(now, drop_jitter(now + timedelta(seconds=_compute_wait(budget)))),
         suspends=False,
     )
 

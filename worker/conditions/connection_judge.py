@@ -1,7 +1,7 @@
 """Judge one connection: what is wrong with it, why, and what to do next."""
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 from models.connection import ConnectionStatus
@@ -185,15 +185,14 @@ def _judge_throttle(facts: ConnectionFacts, now: datetime) -> Condition | None:
         facts,
         Code.THROTTLED_BY_GRAPH,
         Severity.WARNING if seconds > THROTTLE_SECONDS else Severity.INFO,
-        f"is told by Graph to send nothing{of} for {render_age(seconds)}, until "
-        f"{render_moment(until, now)}",
+        f"is told by Graph to send nothing{of} until {render_moment(until, now)}",
         "wait: it continues by itself; other software of the customer may use up the same limit",
     )
 
 
 def find_throttle_end(facts: ConnectionFacts, now: datetime) -> datetime | None:
     """Return the end of the longest pause that Graph asked for; None if there is none."""
-    ends = [now + timedelta(seconds=seconds) for seconds in facts.graph_pauses.values()]
+    ends = facts.list_pause_ends(now)
     ends += [one.due_at for one in facts.streams if is_throttled(one.reason) and one.due_at]
     if facts.last_aborted and is_throttled(facts.last_error) and facts.due_at:
         ends.append(facts.due_at)
@@ -261,7 +260,7 @@ def _judge_never_loaded(
     facts: ConnectionFacts, now: datetime, never: list[ResourceAge]
 ) -> Condition:
     names = list_names([one.resource for one in never])
-    since = render_age((now - facts.created_at).total_seconds())
+    since = render_moment(facts.created_at, now)
     overdue = min(one.compute_late_at(facts.created_at.timestamp()) for one in never)
     is_loading = facts.holder is not None or facts.running_trigger == RunTrigger.BACKFILL
     is_calm = is_loading or overdue > now.timestamp()
@@ -270,7 +269,7 @@ def _judge_never_loaded(
         facts,
         Code.NEVER_LOADED,
         Severity.INFO if is_calm else Severity.WARNING,
-        f"has never loaded {names} completely since it was enrolled {since} ago{under_way}",
+        f"has never loaded {names} completely since it was enrolled at {since}{under_way}",
         "wait for the first load to end"
         if is_calm
         else f"'tenant-mirror resync {facts.id}' puts it first; 'tenant-mirror workers' shows "

@@ -1,6 +1,6 @@
 """The stored facts that are judged: what the database and Redis hold at one moment."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from math import inf
 from typing import Any, Final
 
@@ -10,7 +10,7 @@ from models.connection import ConnectionStatus
 from models.run import RunState, RunTrigger
 from models.stream import Phase, compute_late_after
 from worker.conditions.reasons import is_not_licensed
-from worker.core.time_text import render_age
+from worker.core.time_text import drop_jitter, render_age
 
 DUE_PATIENCE_SECONDS: Final = 300.0
 """How long a connection may be due, while the dispatcher works, before that needs attention."""
@@ -136,6 +136,11 @@ class ConnectionFacts(msgspec.Struct, frozen=True):
     streams: tuple[StreamFacts, ...] = ()
     graph_pauses: dict[str, float] = {}
     """Seconds for which Graph asked to send nothing, by service."""
+
+    def list_pause_ends(self, now: datetime) -> list[datetime]:
+        """Return when the pauses end that Graph asked for."""
+        seconds = self.graph_pauses.values()
+        return [drop_jitter(now + timedelta(seconds=one)) for one in seconds]
 
     @property
     def label(self) -> str:

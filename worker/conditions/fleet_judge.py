@@ -1,13 +1,14 @@
 """Judge the service as a whole: what holds up or endangers many connections at once."""
 
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 
 from models.sink import SinkStatus
 from worker.conditions.condition import Code, Condition, Severity
 from worker.conditions.facts import DUE_PATIENCE_SECONDS, ServiceFacts
 from worker.conditions.sink_judge import judge_sink
 from worker.conditions.texts import list_names
-from worker.core.time_text import render_age, render_count, render_moment
+from worker.core.time_text import drop_jitter, render_age, render_count, render_moment
 
 
 def judge_fleet(service: ServiceFacts, affected: Mapping[Code, int]) -> tuple[Condition, ...]:
@@ -79,11 +80,12 @@ def _judge_nango(service: ServiceFacts, affected: Mapping[Code, int]) -> Iterato
         )
     elif outage is not None:
         number = affected.get(Code.NANGO_SILENT, 0)
+        begun = drop_jitter(now - timedelta(seconds=outage.seconds))
         yield Condition(
             code=Code.NANGO_SILENT,
             severity=Severity.CRITICAL,
             subject="Nango",
-            sentence=f"has not worked for {render_age(outage.seconds)}: {outage.reason}; syncs "
+            sentence=f"has not worked since {render_moment(begun, now)}: {outage.reason}; syncs "
             f"are suspended, and it is checked every few seconds{_count_held_up(number)}",
             remedy="look at Nango's status and NANGO_HOST; syncs continue by themselves",
             affected=number,
@@ -97,12 +99,13 @@ def _judge_budget(service: ServiceFacts, affected: Mapping[Code, int]) -> Iterat
         return
     left = "is used up" if budget.limit is None else f"has {budget.left:,} of {budget.limit:,} left"
     pause = budget.paused_for_seconds
-    paused = f", and Nango asks to send nothing for {render_age(pause)}" if pause else ""
+    until = drop_jitter(service.now + timedelta(seconds=pause))
+    paused = f", and Nango asks to send nothing until {render_moment(until, service.now)}"
     yield Condition(
         code=Code.WAITING_FOR_BUDGET,
         severity=Severity.WARNING if number else Severity.INFO,
         subject="Nango's budget of calls a minute",
-        sentence=f"{left}{paused}{_count_held_up(number)}",
+        sentence=f"{left}{paused if pause else ''}{_count_held_up(number)}",
         remedy="wait for the next minute; if it lasts, raise the limit of your Nango plan, or "
         "lengthen TENANT_MIRROR_DELTA_SECONDS",
         affected=number,
@@ -111,8 +114,10 @@ def _judge_budget(service: ServiceFacts, affected: Mapping[Code, int]) -> Iterat
 
 def _judge_processes(service: ServiceFacts, affected: Mapping[Code, int]) -> Iterator[Condition]:
     if not service.is_dispatcher_alive:
-        number, age = affected.get(Code.DISPATCHER_SILENT, 0), service.tick_age
-        silence = "has never run" if age is None else f"is silent for {render_age(age)}"
+        number, at = affected.get(Code.DISPATCHER_SILENT, 0), service.tick_at
+        silence = "has never run"
+        if at is not None:
+            silence = f"has been silent since {render_moment(at, service.now)}"
         yield Condition(
             code=Code.DISPATCHER_SILENT,
             severity=Severity.CRITICAL,

@@ -1,6 +1,6 @@
 """Ages and moments as people read them."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 
@@ -19,6 +19,14 @@ def render_moment(moment: datetime, now: datetime) -> str:
     """Return a time of the database: without its date if that is today's."""
     form = "%H:%M:%S UTC" if moment.date() == now.date() else "%Y-%m-%d %H:%M UTC"
     return moment.strftime(form)
+
+
+def drop_jitter(moment: datetime) -> datetime:
+    """Return the nearest second of a time that is computed from a number of seconds.
+
+    Computed again, it differs by some milliseconds, which would look like news.
+    """
+    return (moment + timedelta(milliseconds=500)).replace(microsecond=0)
 
 
 def render_count(number: int, one: str, many: str = "") -> str:

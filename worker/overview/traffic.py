@@ -13,6 +13,7 @@ from worker.conditions.activity import ActivityState
 from worker.conditions.condition import Code
 from worker.conditions.connection_judge import find_throttle_end
 from worker.conditions.facts import ConnectionFacts
+from worker.core.time_text import drop_jitter
 from worker.overview.fleet import Fleet, FleetConnection
 
 WAITING: Final = (
@@ -107,10 +108,10 @@ def list_throttled(fleet: Fleet) -> Sequence[ThrottledConnection]:
         until = find_throttle_end(one.facts, fleet.now)
         assert until is not None, "the condition holds as long as Graph's pause"
         pauses = sorted(
-            (service, _round_up(fleet.now + timedelta(seconds=seconds)))
+            (service, drop_jitter(fleet.now + timedelta(seconds=seconds)))
             for service, seconds in one.facts.graph_pauses.items()
         )
-        found.append(ThrottledConnection(one.id, one.facts.title, _round_up(until), pauses))
+        found.append(ThrottledConnection(one.id, one.facts.title, drop_jitter(until), pauses))
     return sorted(found, key=lambda one: (-one.until.timestamp(), one.id))
 
 
@@ -128,7 +129,7 @@ def list_worker_holds(fleet: Fleet) -> Sequence[WorkerHolds]:
             worker.is_alive,
             None
             if worker.is_alive
-            else _round_up(fleet.now - timedelta(seconds=worker.seen_seconds_ago)),
+            else drop_jitter(fleet.now - timedelta(seconds=worker.seen_seconds_ago)),
             [_build_held(one) for name in worker.processes for one in held.get(name, ())],
         )
         for worker in fleet.service.workers
@@ -160,8 +161,3 @@ def _build_held(one: FleetConnection) -> HeldByWorker:
     return HeldByWorker(
         one.id, facts.title, facts.running_trigger, facts.running_since, facts.running_calls
     )
-
-
-def _round_up(moment: datetime) -> datetime:
-    """Return a computed time without the jitter of its computation."""
-    return (moment + timedelta(milliseconds=500)).replace(microsecond=0)

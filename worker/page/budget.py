@@ -11,6 +11,7 @@ from models.run import RunTrigger
 from worker.conditions.condition import Code
 from worker.conditions.facts import BudgetFacts
 from worker.core.counts import CounterKey
+from worker.core.time_text import drop_jitter
 from worker.overview.fleet import Fleet
 from worker.overview.traffic import (
     Queue,
@@ -123,9 +124,7 @@ def _describe_budget(budget: BudgetFacts, now: datetime) -> dict[str, Any]:
         "used": used,
         "left": budget.left,
         "source": budget.source,
-        "paused_until": None
-        if not pause
-        else (now + timedelta(seconds=pause)).replace(microsecond=0),
+        "paused_until": None if not pause else drop_jitter(now + timedelta(seconds=pause)),
     }
 
 
