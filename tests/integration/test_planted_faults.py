@@ -148,7 +148,7 @@ def test_a_customer_who_must_wait_says_until_when(faulty_fleet: FaultyFleet) -> 
     ]
     assert row["activity"]["state"] == "throttled"
     assert "as Graph asked" in row["activity"]["sentence"]
-    # The end of the pause, which is in Redis, is told to the second, if it comes after the due time.
+    # The pause in Redis is told to the second, if it ends after the due time.
     next_at, due_at = (
         datetime.fromisoformat(one) for one in (row["activity"]["next_at"], row["due_at"])
     )
