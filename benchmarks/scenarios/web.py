@@ -81,7 +81,7 @@ def run(bench: Bench) -> None:
     pause = bench.pick(full=10, quick=10, tiny=0)
     for number in FLEETS:
         _measure_fleet(bench, number, pause)
-    bench.add_note(f"first pages after {pause} s in which nobody looked; {TABS} tabs in turn")
+    bench.add_note(f"first pages after {pause} s without a request; {TABS} tabs in turn")
 
 
 def _measure_fleet(bench: Bench, number: int, pause: float) -> None:

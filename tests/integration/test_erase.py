@@ -10,11 +10,14 @@ from typing import Any
 
 import pytest
 import redis
+import sqlalchemy as sa
 from msgspec import structs
 from sqlalchemy import text
 
 from models.erasure import ERASED_PREFIX
-from models.resources import RESOURCES
+from models.property import Property
+from models.resource import Resource
+from models.resources import ERASABLE, ERASABLE_REFERENCES, RESOURCES
 from models.run import RunState, RunTrigger
 from sandbox.servers import Servers
 from sandbox.tenant import Nango, Request, Response, Tenant, build_row
@@ -44,6 +47,7 @@ from worker.erasure.erase import (
 )
 from worker.erasure.rows import ErasureResult
 from worker.erasure.store import events
+from worker.erasure.store.lookup import find_referenced_resource
 from worker.erasure.store.sinks import SINK_WAIT_DAYS
 from worker.erasure.target import ErasureTarget, find_target, parse_digest
 from worker.store import lease
@@ -166,7 +170,7 @@ def columns(database: Database) -> Iterator[tuple[str, str]]:
           join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
           join pg_type t on t.oid = a.atttypid
          where c.relkind in ('r', 'p') and not c.relispartition
-           and n.nspname in ('directory', 'sync', 'events')
+           and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
            and (t.typcategory in ('S', 'A', 'U') or t.typname in ('uuid', 'json', 'jsonb', 'bytea'))
          order by 1, 2
     """)
@@ -432,6 +436,42 @@ def test_who_is_left_in_events_only_is_erased_by_id(mirror: Mirror, person: Pers
     erased(mirror, person.id, batch=7)
     assert traces(mirror.database, person.names) == {}
     assert verify_connection(mirror.database).problems == []
+
+
+def list_references() -> Iterator[tuple[Resource, Property, str]]:
+    """Each column that names an object that can be erased, with each kind that it names."""
+    for name, columns in ERASABLE_REFERENCES.items():
+        for column in columns:
+            yield from ((RESOURCES[name], column, of) for of in column.references if of in ERASABLE)
+
+
+def insert_reference(db: sa.Connection, resource: Resource, column: Property, of: str) -> str:
+    """Insert a row that names an object which no other row knows; return its id."""
+    key = str(uuid.uuid4())
+    values: dict[str, Any] = {one.name: str(uuid.uuid4()) for one in resource.key_columns}
+    values |= {column.name: key, "row_hash": b"", get_kind_column(column): RESOURCES[of].graph_type}
+    known = {name: values[name] for name in values if name in (*resource.column_names, "row_hash")}
+    holes = ", ".join(f":{name}" for name in known)
+    statement = f"""
+        insert into directory.{resource.name}
+               (connection_id, first_seen_at, changed_at, {", ".join(known)})
+        values (1, now(), now(), {holes})
+    """
+    db.execute(text(statement), known)
+    return key
+
+
+def get_kind_column(column: Property) -> str:
+    return f"{column.name.removesuffix('_id')}_type"
+
+
+def test_what_only_other_objects_name_is_found_by_its_id(mirror: Mirror) -> None:
+    with mirror.database.open_transaction() as db:
+        for resource, column, of in list_references():
+            key = insert_reference(db, resource, column, of)
+            is_typed = get_kind_column(column) in resource.column_names
+            right = of if is_typed else next(one for one in column.references if one in ERASABLE)
+            assert find_referenced_resource(db, 1, key) == right, (resource, column.name, of)
 
 
 def test_an_assignment_that_becomes_known_late_is_scrubbed_from_its_beginning(

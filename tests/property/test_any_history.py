@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from msgspec import structs
 from sqlalchemy import text
 
+from models.resources import RESOURCES
 from models.run import RunState, RunTrigger
 from sandbox.tenant import (
     BROKEN,
@@ -357,7 +358,7 @@ class AnyHistory(RuleBasedStateMachine):
 
     def _assert_erased(self) -> None:
         assert self.world is not None
-        for table in ("users", "group_members", "role_assignments"):
+        for table in RESOURCES:
             kept = text(f"select count(*) from directory.{table} t where t::text ~* :ids")
             with self.mirror.database.open_transaction() as db:
                 for one in self.world.erased:

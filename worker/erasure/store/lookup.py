@@ -8,7 +8,9 @@ import sqlalchemy as sa
 from sqlalchemy import text
 
 from models.base import DIRECTORY
-from models.resource import OWNER
+from models.property import Property
+from models.resource import OWNER, Resource
+from models.resources import ERASABLE, ERASABLE_REFERENCES, RESOURCES
 
 PEOPLE: Final = "users"
 """The resource whose objects are people, who are known by names as well as by ids."""
@@ -18,14 +20,6 @@ _USERS_BY_NAME = text("""
      where connection_id = :id and (lower(user_principal_name) = lower(:name)
                                     or lower(mail) = lower(:name))
      order by live desc, changed_at desc limit 20
-""")
-_REFERENCED_RESOURCE = text("""
-    (select case member_type when 'group' then 'groups' else 'users' end as resource
-       from directory.group_members
-      where connection_id = :id and member_id = cast(:key as uuid) limit 1)
-     union all
-    (select 'users' from directory.role_assignments
-      where connection_id = :id and principal_id = cast(:key as uuid) limit 1)
 """)
 _SITES = text("""
     select id from directory.sites
@@ -42,6 +36,33 @@ _OTHER_CONNECTIONS = """
            select from {table} t where t.{owner} = c.id and t.id = cast(:key as uuid))
      order by c.id
 """
+
+
+def _render_referenced_resource(resource: Resource, column: Property) -> str:
+    """Return SQL for the resource that a column names, by the type beside the id if there is one.
+
+    Without a type, or with one that is none of these, it is the first that the column references.
+    """
+    names = [name for name in column.references if name in ERASABLE]
+    beside = f"{column.name.removesuffix('_id')}_type"
+    if beside not in resource.column_names:
+        return f"'{names[0]}'"
+    kinds = ((name, RESOURCES[name].graph_type.lower()) for name in names)
+    cases = " ".join(f"when '{kind}' then '{name}'" for name, kind in kinds)
+    return f"case lower({beside}) {cases} else '{names[0]}' end"
+
+
+def _build_referenced_query() -> str:
+    """Return a query of the resource of an id, by the rows that name it."""
+    return " union all ".join(
+        f"(select {_render_referenced_resource(RESOURCES[name], column)} from {DIRECTORY}.{name}"
+        f" where {OWNER} = :id and {column.name} = cast(:key as uuid) limit 1)"
+        for name, columns in ERASABLE_REFERENCES.items()
+        for column in columns
+    )
+
+
+_REFERENCED_RESOURCE = text(_build_referenced_query())
 
 
 class NamedUser(NamedTuple):
@@ -71,7 +92,7 @@ def find_stored_resource(
 
 
 def find_referenced_resource(db: sa.Connection, connection_id: int, key: str) -> str | None:
-    """Return the resource of an id that only memberships or role assignments name."""
+    """Return the resource of an id that only other objects name, such as memberships."""
     values = {"id": connection_id, "key": key}
     found: str | None = db.execute(_REFERENCED_RESOURCE, values).scalar()
     return found
