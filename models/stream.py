@@ -127,6 +127,11 @@ streams = Table(
     Column("full_walk_count", BigInteger, comment="objects that this walk was sent"),
     Column("fresh_at", DateTime(timezone=True), comment="the rows are at least as new as this"),
     Column("due_at", DateTime(timezone=True)),
+    Column(
+        "first_due_at",
+        DateTime(timezone=True),
+        comment="when it was to be read first; null: together with all others",
+    ),
     Column("full_due_at", DateTime(timezone=True)),
     Column(
         "interval_seconds",

@@ -8,6 +8,7 @@ from models.connection import connections
 from models.counter import counters
 from models.epoch import epochs
 from models.erasure import erasures
+from models.known_resource import known_resources
 from models.lease import leases
 from models.mirror import get_table
 from models.operation import operation_targets, operations
@@ -34,6 +35,7 @@ __all__ = [
     "counters",
     "epochs",
     "erasures",
+    "known_resources",
     "leases",
     "metadata",
     "operation_targets",

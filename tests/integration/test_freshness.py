@@ -168,7 +168,10 @@ def test_a_slice_that_could_not_read_ends_the_wait(mirror: Mirror) -> None:
     assert overdue(mirror) == 0
 
 
-def test_a_new_table_of_the_mirror_appears_in_freshness(mirror: Mirror) -> None:
-    execute(mirror, "create table directory.devices (connection_id bigint)")
-    assert set(viewed(mirror)) == {*RESOURCES, "devices"}
-    assert viewed(mirror)["devices"] == (None, False), "never read, and not late yet"
+def test_a_new_resource_appears_in_freshness_as_fresh_as_its_stream(mirror: Mirror) -> None:
+    new = "('devices', 'devices'), ('group_owners', 'groups')"
+    execute(mirror, f"insert into sync.resources (name, stream) values {new}")
+    found = viewed(mirror)
+    assert set(found) == {*RESOURCES, "devices", "group_owners"}
+    assert found["devices"] == (None, False), "never read, and not late yet"
+    assert found["group_owners"] == found["groups"]

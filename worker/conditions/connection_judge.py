@@ -244,7 +244,8 @@ def _judge_age(facts: ConnectionFacts, now: datetime, explained: set[str]) -> It
     """Return which resources are late, and which were never loaded, without another cause."""
     moment, created = now.timestamp(), facts.created_at.timestamp()
     open_ones = [one for one in facts.freshness if one.resource not in explained]
-    never = [one for one in open_ones if one.fresh_at is None]
+    coming = {one.resource for one in open_ones if one.is_new and one.compute_start(0) > moment}
+    never = [one for one in open_ones if one.fresh_at is None and one.resource not in coming]
     late = [
         one
         for one in open_ones
@@ -260,8 +261,10 @@ def _judge_never_loaded(
     facts: ConnectionFacts, now: datetime, never: list[ResourceAge]
 ) -> Condition:
     names = list_names([one.resource for one in never])
-    since = render_moment(facts.created_at, now)
-    overdue = min(one.compute_late_at(facts.created_at.timestamp()) for one in never)
+    created = facts.created_at.timestamp()
+    start = datetime.fromtimestamp(min(one.compute_start(created) for one in never), now.tzinfo)
+    since = "that fell due" if all(one.is_new for one in never) else "it was enrolled"
+    overdue = min(one.compute_late_at(created) for one in never)
     is_loading = facts.holder is not None or facts.running_trigger == RunTrigger.BACKFILL
     is_calm = is_loading or overdue > now.timestamp()
     under_way = "; the first load is under way" if is_loading else ""
@@ -269,12 +272,13 @@ def _judge_never_loaded(
         facts,
         Code.NEVER_LOADED,
         Severity.INFO if is_calm else Severity.WARNING,
-        f"has never loaded {names} completely since it was enrolled at {since}{under_way}",
+        f"has never loaded {names} completely since {since} at {render_moment(start, now)}"
+        f"{under_way}",
         "wait for the first load to end"
         if is_calm
         else f"'tenant-mirror resync {facts.id}' puts it first; 'tenant-mirror workers' shows "
         f"whether a worker serves first loads, 'tenant-mirror status {facts.id}' what it waits for",
-        since=facts.created_at,
+        since=start,
     )
 
 

@@ -28,14 +28,26 @@ class ResourceAge(msgspec.Struct, frozen=True, gc=False):
     is_licensed: bool = True
     """Whether it can be read; False where the tenant lacks the licence, so that nothing is late."""
 
+    first_due_at: float | None = None
+    """When it was to be read first if it was added later, in Unix seconds."""
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it was added to a connection that is mirrored already, and was never loaded."""
+        return self.fresh_at is None and self.first_due_at is not None
+
+    def compute_start(self, created_at: float) -> float:
+        """Return when it was to be read first: at the enrolment, unless it was added later."""
+        return max(created_at, self.first_due_at or created_at)
+
     def compute_late_at(self, created_at: float) -> float:
         """Return from when on it is late, in Unix seconds: never without a licence.
 
-        It is counted from the enrolment if it was never loaded.
+        It is counted from when it was to be read first if it was never loaded.
         """
         if not self.is_licensed:
             return inf
-        since = created_at if self.fresh_at is None else self.fresh_at
+        since = self.compute_start(created_at) if self.fresh_at is None else self.fresh_at
         return since + compute_late_after(self.interval_seconds)
 
 
@@ -159,11 +171,11 @@ class ConnectionFacts(msgspec.Struct, frozen=True):
     def fresh_at(self) -> float | None:
         """When the oldest resource was read, in Unix seconds; None if one was never loaded.
 
-        Those that the tenant has no licence for do not count.
+        Those that the tenant has no licence for do not count, nor new ones until they are loaded.
         """
         oldest: float | None = None
         for one in self.freshness:
-            if not one.is_licensed:
+            if not one.is_licensed or one.is_new:
                 continue
             if one.fresh_at is None:
                 return None

@@ -174,7 +174,7 @@ def find_oldest(facts: ConnectionFacts) -> ResourceAge | None:
     """Return the resource whose data is oldest; None if one was never loaded."""
     if facts.fresh_at is None:
         return None
-    read = [one for one in facts.freshness if one.is_licensed]
+    read = [one for one in facts.freshness if one.is_licensed and not one.is_new]
     return min(read, key=lambda one: one.fresh_at or 0.0)
 
 

@@ -19,6 +19,7 @@ from worker.store.errors import get_sql_state, translate_error
 from worker.store.indexes import rebuild_invalid_indexes
 from worker.store.migration_lock import LockWaitObserver, MigrationLimits, lock_migration
 from worker.store.schema_version import FOLDER, list_revisions, load_revision_in
+from worker.store.state.register import register_resources
 
 OnStep = Callable[[int, int], None]
 """Called with the number of revisions that are done, and that of all."""
@@ -75,6 +76,7 @@ def _run_migrations(engine: Engine, asked: str, on_step: OnStep) -> tuple[str | 
     if wanted is not None:
         with engine.begin() as db:
             ensure_partitions(db)
+            register_resources(db)
     return before, wanted
 
 

@@ -32,14 +32,21 @@ _FREE_LAPSED_LEASES = text("""
 """)
 _STREAMED_NAMES = [resource.name for resource in STREAMED]
 
-_IS_FIRST_LOAD = """
+IS_SETTLED: Final = """
+    (s.first_complete_at is not null or s.first_due_at is not null or s.due_at > clock_timestamp()
+     or s.phase not in ('ready', 'listing', 'sweeping'))
+"""
+"""Condition: stream ``s`` does not keep its connection on the queue of first loads.
+
+It has been complete, was added to a connection that is mirrored already, is not due, is refused, or
+follows a cursor without ever having been complete.
+"""
+_IS_FIRST_LOAD = f"""
     (select count(*) from sync.streams s
       where s.connection_id = c.id and s.resource = any(:streamed)
-        and (s.first_complete_at is not null or s.phase not in ('ready', 'listing', 'sweeping')
-             or s.due_at > clock_timestamp())) < cardinality(cast(:streamed as text[]))
+        and {IS_SETTLED}) < cardinality(cast(:streamed as text[]))
 """
-"""Condition: some stream's first load can continue now. A stream that is refused, follows a cursor
-without ever having been complete, or is not due does not keep the connection on this queue."""
+"""Condition: some stream's first load can continue now."""
 
 IS_SYNCED: Final = "c.status in ('active', 'broken') and c.operator_paused_at is null"
 """Condition: the connection is in use, and no operator has paused it."""
@@ -149,7 +156,8 @@ def claim_due(
     """Claim due connections, and return their ids and queues, the most urgent first.
 
     A connection counts as a first load until all of its streams have been complete once, so that
-    first loads stay within their slots and their share of Nango's budget. Claims at most ``limit``
+    first loads stay within their slots and their share of Nango's budget; streams that were added
+    later do not count, so that what is mirrored already stays fresh. Claims at most ``limit``
     connections, of which at most ``scheduled_limit`` are scheduled: Nango's budget has room for
     those. Each queue is ranked separately, so that a thousand first loads do not block others.
     Connections with an expired lease are due as well: their worker died. A claim lasts

@@ -8,6 +8,7 @@ from sqlalchemy import text
 
 from models.resources import EDGES, RESOURCES, STREAMED
 from worker.conditions.facts import ConnectionFacts, ResourceAge, StreamFacts
+from worker.store.state.claims import IS_SETTLED
 from worker.store.state.streams import IS_NOT_LICENSED
 
 _NAMES: Final = tuple(resource.name for resource in STREAMED)
@@ -20,9 +21,8 @@ _CONNECTIONS = text(f"""
                array_agg(extract(epoch from fresh_at)::float8) as fresh,
                array_agg(interval_seconds) as intervals,
                array_agg(coalesce({IS_NOT_LICENSED}, false)) as unlicensed,
-               count(*) filter (where first_complete_at is not null
-                                   or phase not in ('ready', 'listing', 'sweeping')
-                                   or due_at > clock_timestamp()) as settled
+               array_agg(extract(epoch from first_due_at)::float8) as first_due,
+               count(*) filter (where {IS_SETTLED}) as settled
           from sync.streams s
          where resource = any(:streamed) and {_WANTED.format(column="connection_id")}
          group by connection_id),
@@ -48,7 +48,8 @@ _CONNECTIONS = text(f"""
                 and coalesce(jsonb_typeof(e.resources), 'null') = 'null', false),
            coalesce(s.settled, 0) < cardinality(cast(:streamed as text[])),
            coalesce(a.quarantined, 0), coalesce(a.inexact, 0), coalesce(p.number, 0),
-           s.resources, s.fresh, s.intervals, s.unlicensed, extract(epoch from c.created_at)::float8
+           s.resources, s.fresh, s.intervals, s.unlicensed, s.first_due,
+           extract(epoch from c.created_at)::float8
       from sync.connections c
       left join sync.leases l on l.connection_id = c.id
       left join stream_facts s on s.connection_id = c.id
@@ -116,8 +117,8 @@ def _load_odd_streams(
 
 
 def _build_facts(row: Sequence[Any], streams: tuple[StreamFacts, ...]) -> ConnectionFacts:
-    *values, resources, fresh, intervals, unlicensed, created = row
-    ages = _build_ages(resources, fresh, intervals, unlicensed)
+    *values, resources, fresh, intervals, unlicensed, first_due, created = row
+    ages = _build_ages(resources, fresh, intervals, unlicensed, first_due)
     late_at = min([one.compute_late_at(created) for one in ages])
     facts: tuple[Any, ...] = (*values, ages, late_at, streams)
     return ConnectionFacts(*facts)
@@ -128,11 +129,13 @@ def _build_ages(
     fresh: Sequence[float | None],
     intervals: Sequence[float | None],
     unlicensed: Sequence[bool],
+    first_due: Sequence[float | None],
 ) -> tuple[ResourceAge, ...]:
     """Return the age of every resource, in the order of the registry."""
     if resources is None:
         return _NEVER
     found = list(_NEVER)
-    for name, moment, interval, lacks in zip(resources, fresh, intervals, unlicensed, strict=True):
-        found[_PLACES[name]] = ResourceAge(name, moment, interval, is_licensed=not lacks)
+    columns = zip(resources, fresh, intervals, unlicensed, first_due, strict=True)
+    for name, moment, interval, lacks, due in columns:
+        found[_PLACES[name]] = ResourceAge(name, moment, interval, not lacks, due)
     return tuple(found)
