@@ -27,6 +27,7 @@ from sandbox.tenant import (
     Server,
     Tenant,
 )
+from sandbox.tenant.directory.kind_counts import KindCounts
 from tests.support.databases import DatabaseFactory
 from tests.support.mirror import (
     Mirror,
@@ -53,6 +54,21 @@ from worker.wiring import close_runtime, open_runtime
 SEEDS = st.integers(min_value=1, max_value=10**6)
 UNKNOWN = {"users.assignedLicenses", "groups.visibility"}
 """What a tenant's Graph may forget for a while."""
+EVERYTHING = KindCounts(
+    owners=1,
+    managers=True,
+    sign_ins=True,
+    service_principals=12,
+    applications=3,
+    app_roles=6,
+    other_app_roles=5,
+    permission_grants=5,
+    skus=3,
+    administrative_units=3,
+    unit_members=5,
+    pim=True,
+    eligibilities=4,
+)
 STALLING = {"stall", "trickle"}
 """Faults that only cost a test time."""
 
@@ -74,7 +90,9 @@ class World:
         for connection in list(nango.connections):
             nango.remove_connection(connection.connection_id, connection.provider_config_key)
         nango.before_graph = nango.before_response = nango.faults = None
-        self.tenant = Tenant(seed=seed, users=70, groups=9, sites=7, members_per_group=5)
+        self.tenant = Tenant(
+            seed=seed, users=70, groups=9, sites=7, members_per_group=5, kinds=EVERYTHING
+        )
         knobs = self.tenant.options
         knobs.list_page_size, knobs.delta_page_size, knobs.members_per_entry = 30, 11, 4
         knobs.max_page_size = 25
