@@ -1,12 +1,12 @@
 """Owners, members of administrative units and managers: lists, deltas, and the truth of them."""
 
-from collections.abc import Iterator
 from random import Random
 from typing import Any
 
 import pytest
 
-from sandbox.tenant import Client, KindCounts, Nango, Tenant, TenantOptions, serve
+from sandbox.tenant import KindCounts, Tenant, TenantOptions
+from tests.support.clients import ServeTenant
 
 KINDS = KindCounts(
     owners=2, managers=True, service_principals=9, administrative_units=4, unit_members=6
@@ -31,20 +31,6 @@ def make_tenant(**options: Any) -> Tenant:
     return Tenant(seed=4, users=60, groups=9, kinds=KINDS, options=TenantOptions(**options))
 
 
-@pytest.fixture(scope="module")
-def shared() -> Iterator[tuple[Nango, Client]]:
-    """One server; each test has a tenant of its own."""
-    nango = Nango()
-    nango.add_connection("c1", Tenant())
-    with serve(nango) as server, Client(server, "c1") as client:
-        yield nango, client
-
-
-def client_of(shared: tuple[Nango, Client], tenant: Tenant) -> Client:
-    shared[0].connections[0].tenant = tenant
-    return shared[1]
-
-
 def read_truth(tenant: Tenant, resource: str) -> set[tuple[str, str]]:
     edges = tenant.iterate_live(resource)
     if resource == "managers":
@@ -65,10 +51,10 @@ def fold(edges: set[tuple[str, str]], objects: list[dict[str, Any]], name: str) 
 @pytest.mark.parametrize(("resource", "target", "name"), RELATIONS)
 @pytest.mark.parametrize("slice_size", [1, 500])
 def test_a_fold_of_rounds_is_the_truth(
-    shared: tuple[Nango, Client], resource: str, target: str, name: str, slice_size: int
+    serve_tenant: ServeTenant, resource: str, target: str, name: str, slice_size: int
 ) -> None:
     tenant = make_tenant(members_per_entry=slice_size, delta_page_size=7, removals_on_delete=True)
-    client, rng, found = client_of(shared, tenant), Random(3), set[tuple[str, str]]()
+    client, rng, found = serve_tenant(tenant), Random(3), set[tuple[str, str]]()
     for _ in range(5):
         objects: list[dict[str, Any]] = []
         for page in client.iterate_pages(target):
@@ -79,9 +65,11 @@ def test_a_fold_of_rounds_is_the_truth(
         tenant.mutate(40, rng)
 
 
-def test_edges_arrive_only_if_their_relation_is_selected(shared: tuple[Nango, Client]) -> None:
+def test_edges_arrive_only_if_their_relation_is_selected(
+    serve_tenant: ServeTenant,
+) -> None:
     tenant = make_tenant()
-    client = client_of(shared, tenant)
+    client = serve_tenant(tenant)
     for target, told in (
         ("groups/delta", {"members@delta"}),
         ("groups/delta?$select=id,owners", {"owners@delta"}),
@@ -105,11 +93,11 @@ def test_edges_arrive_only_if_their_relation_is_selected(shared: tuple[Nango, Cl
     ],
 )
 def test_a_list_of_one_parent_gives_its_live_edges(
-    shared: tuple[Nango, Client], resource: str, target: str
+    serve_tenant: ServeTenant, resource: str, target: str
 ) -> None:
     tenant = make_tenant()
     tenant.mutate(60)
-    client, found = client_of(shared, tenant), set[tuple[str, str]]()
+    client, found = serve_tenant(tenant), set[tuple[str, str]]()
     shelf = tenant.edges[resource].parents
     for index in shelf.iterate_live():
         parent = shelf.id_at(index)
@@ -118,11 +106,11 @@ def test_a_list_of_one_parent_gives_its_live_edges(
     assert found
 
 
-def test_users_are_listed_with_their_manager(shared: tuple[Nango, Client]) -> None:
+def test_users_are_listed_with_their_manager(serve_tenant: ServeTenant) -> None:
     tenant = make_tenant()
     boss = tenant.users.id_at(0)
     tenant.delete_user(boss)
-    client = client_of(shared, tenant)
+    client = serve_tenant(tenant)
     listed = client.walk("users?$select=id&$expand=manager($select=id)&$top=7").objects
     assert {tuple(one) for one in listed} == {("id",), ("id", "manager")}
     managers = {(one["id"], one["manager"]["id"]) for one in listed if "manager" in one}
@@ -134,9 +122,11 @@ def test_users_are_listed_with_their_manager(shared: tuple[Nango, Client]) -> No
     assert client.get(f"users/{user}/manager").status_code == 404
 
 
-def test_a_delta_may_be_silent_about_another_manager(shared: tuple[Nango, Client]) -> None:
+def test_a_delta_may_be_silent_about_another_manager(
+    serve_tenant: ServeTenant,
+) -> None:
     tenant = make_tenant(manager_delta_silent=1.0)
-    client = client_of(shared, tenant)
+    client = serve_tenant(tenant)
     link = client.walk("users/delta?$select=id,manager").delta_link or ""
     user, manager = tenant.users.id_at(5), tenant.users.id_at(9)
     tenant.set_manager(user, manager)
@@ -144,13 +134,13 @@ def test_a_delta_may_be_silent_about_another_manager(shared: tuple[Nango, Client
     assert (user, manager) in read_truth(tenant, "managers")
 
 
-def test_hidden_units_show_no_members(shared: tuple[Nango, Client]) -> None:
+def test_hidden_units_show_no_members(serve_tenant: ServeTenant) -> None:
     tenant = make_tenant()
     unit = next(tenant.iterate_live("administrative_units"))["id"]
     user = tenant.create_user()
     tenant.add_edge("administrative_unit_members", unit, user)
     tenant.update_object("administrative_units", unit, visibility="HiddenMembership")
-    client, target = client_of(shared, tenant), f"administrativeUnits/{unit}/members"
+    client, target = serve_tenant(tenant), f"administrativeUnits/{unit}/members"
     assert user in {one["id"] for one in client.walk(target).objects}
     tenant.options.hide_hidden_members = True
     assert client.walk(target).objects == []
@@ -160,9 +150,11 @@ def test_hidden_units_show_no_members(shared: tuple[Nango, Client]) -> None:
     assert user in {one["id"] for one in told["members@delta"]}
 
 
-def test_a_deleted_service_principal_leaves_its_groups(shared: tuple[Nango, Client]) -> None:
+def test_a_deleted_service_principal_leaves_its_groups(
+    serve_tenant: ServeTenant,
+) -> None:
     tenant = make_tenant()
-    client, group = client_of(shared, tenant), tenant.groups.id_at(1)
+    client, group = serve_tenant(tenant), tenant.groups.id_at(1)
     principal = tenant.service_principals.id_at(3)
     tenant.add_owner(group, principal, "servicePrincipal")
     link = client.walk("groups/delta?$select=id,owners").delta_link or ""
@@ -175,10 +167,10 @@ def test_a_deleted_service_principal_leaves_its_groups(shared: tuple[Nango, Clie
 
 
 def test_a_tenant_has_no_such_edges_unless_they_are_asked_for(
-    shared: tuple[Nango, Client],
+    serve_tenant: ServeTenant,
 ) -> None:
     tenant = Tenant(seed=4, users=60, groups=9)
-    client = client_of(shared, tenant)
+    client = serve_tenant(tenant)
     tenant.mutate(200)
     for resource, target, name in RELATIONS:
         assert list(tenant.iterate_live(resource)) == []

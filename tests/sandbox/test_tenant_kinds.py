@@ -1,7 +1,6 @@
 """What only some tenants have: applications, licences, units, schedules of roles, sign-ins."""
 
 import json
-from collections.abc import Iterator
 from random import Random
 from typing import Any
 
@@ -11,10 +10,11 @@ from models.property import guid, integer, text, texts, timestamp
 from models.resource import Resource
 from models.resources import RESOURCES
 from models.source import Source
-from sandbox.tenant import Client, KindCounts, Nango, Tenant, TenantOptions, serve
+from sandbox.tenant import KindCounts, Tenant, TenantOptions
 from sandbox.tenant.directory.fields import KINDS
 from sandbox.tenant.directory.templates.applications import GRAPH, GRAPH_ROLES, SECRET_MARKS
 from sandbox.tenant.directory.truth import build_declared_row, has_row
+from tests.support.clients import ServeTenant
 
 ALL = KindCounts(
     owners=1,
@@ -42,20 +42,6 @@ def make_tenant(**options: Any) -> Tenant:
     return Tenant(seed=8, users=50, groups=6, kinds=ALL, options=TenantOptions(**options))
 
 
-@pytest.fixture(scope="module")
-def shared() -> Iterator[tuple[Nango, Client]]:
-    """One server; each test has a tenant of its own."""
-    nango = Nango()
-    nango.add_connection("c1", Tenant())
-    with serve(nango) as server, Client(server, "c1") as client:
-        yield nango, client
-
-
-def client_of(shared: tuple[Nango, Client], tenant: Tenant) -> Client:
-    shared[0].connections[0].tenant = tenant
-    return shared[1]
-
-
 def by_id(objects: Any) -> dict[str, dict[str, Any]]:
     return {one["id"]: dict(one) for one in objects}
 
@@ -74,10 +60,10 @@ def by_id(objects: Any) -> dict[str, dict[str, Any]]:
     ],
 )
 def test_a_list_and_reads_by_id_give_what_is_live(
-    shared: tuple[Nango, Client], resource: str, path: str
+    serve_tenant: ServeTenant, resource: str, path: str
 ) -> None:
     tenant = make_tenant(list_page_size=5, role_page_size=3)
-    client = client_of(shared, tenant)
+    client = serve_tenant(tenant)
     for _ in range(2):
         live = by_id(tenant.iterate_live(resource))
         assert by_id(client.walk(path).objects) == live
@@ -101,10 +87,10 @@ def test_a_list_and_reads_by_id_give_what_is_live(
     ],
 )
 def test_a_fold_of_delta_rounds_is_what_is_live(
-    shared: tuple[Nango, Client], resource: str, target: str
+    serve_tenant: ServeTenant, resource: str, target: str
 ) -> None:
     tenant = make_tenant(delta_page_size=6)
-    client, rng, found = client_of(shared, tenant), Random(2), dict[str, dict[str, Any]]()
+    client, rng, found = serve_tenant(tenant), Random(2), dict[str, dict[str, Any]]()
     for _ in range(4):
         walk = client.walk(target)
         for one in walk.objects:
@@ -119,13 +105,15 @@ def test_a_fold_of_delta_rounds_is_what_is_live(
         target = walk.delta_link or ""
 
 
-def test_hundreds_of_service_principals_are_microsofts(shared: tuple[Nango, Client]) -> None:
+def test_hundreds_of_service_principals_are_microsofts(
+    serve_tenant: ServeTenant,
+) -> None:
     kinds = KindCounts(service_principals=400)
     one, two = (Tenant(seed=seed, users=0, groups=0, kinds=kinds) for seed in (1, 2))
     found = [
         {
             principal["appId"]
-            for principal in client_of(shared, tenant).walk("servicePrincipals?$top=999").objects
+            for principal in serve_tenant(tenant).walk("servicePrincipals?$top=999").objects
             if principal["appOwnerOrganizationId"] == "f8cdef31-a31e-4b4a-93e4-5f571e91255a"
         }
         for tenant in (one, two)
@@ -138,10 +126,10 @@ def test_hundreds_of_service_principals_are_microsofts(shared: tuple[Nango, Clie
 @pytest.mark.parametrize(
     "target", ["servicePrincipals", "servicePrincipals/delta", "applications", "applications/delta"]
 )
-def test_credentials_carry_what_must_not_be_kept(shared: tuple[Nango, Client], target: str) -> None:
+def test_credentials_carry_what_must_not_be_kept(serve_tenant: ServeTenant, target: str) -> None:
     """So that a consumer that keeps it is found out."""
     tenant = make_tenant()
-    answer = json.dumps(client_of(shared, tenant).walk(target).objects)
+    answer = json.dumps(serve_tenant(tenant).walk(target).objects)
     assert all(mark in answer for mark in SECRET_MARKS)
 
 
@@ -153,10 +141,10 @@ def test_an_application_of_the_customer_has_a_service_principal() -> None:
 
 
 def test_the_roles_of_one_api_are_listed_by_its_application(
-    shared: tuple[Nango, Client],
+    serve_tenant: ServeTenant,
 ) -> None:
     tenant = make_tenant()
-    client = client_of(shared, tenant)
+    client = serve_tenant(tenant)
     graph = tenant.service_principals.id_at(0)
     held = {
         one["id"]: one
@@ -179,9 +167,11 @@ def test_the_roles_of_one_api_are_listed_by_its_application(
     assert max(held) in by_id(roles)
 
 
-def test_managed_identities_are_missing_without_a_top(shared: tuple[Nango, Client]) -> None:
+def test_managed_identities_are_missing_without_a_top(
+    serve_tenant: ServeTenant,
+) -> None:
     tenant = make_tenant()
-    client = client_of(shared, tenant)
+    client = serve_tenant(tenant)
     identity = tenant.create_object("service_principals", servicePrincipalType="ManagedIdentity")
     graph = tenant.service_principals.id_at(0)
     role = GRAPH_ROLES["Mail.Read"]
@@ -190,9 +180,11 @@ def test_managed_identities_are_missing_without_a_top(shared: tuple[Nango, Clien
     assert made not in by_id(client.walk(GRAPH_PART).objects)
 
 
-def test_the_roles_of_a_service_principal_end_with_it(shared: tuple[Nango, Client]) -> None:
+def test_the_roles_of_a_service_principal_end_with_it(
+    serve_tenant: ServeTenant,
+) -> None:
     tenant = make_tenant()
-    client = client_of(shared, tenant)
+    client = serve_tenant(tenant)
     one = next(tenant.iterate_live("oauth2_permission_grants"))["clientId"]
     link = client.walk("oauth2PermissionGrants/delta").delta_link or ""
     tenant.delete_service_principal(one)
@@ -203,10 +195,10 @@ def test_the_roles_of_a_service_principal_end_with_it(shared: tuple[Nango, Clien
 
 
 def test_activations_come_and_go_with_the_time_of_the_tenant(
-    shared: tuple[Nango, Client],
+    serve_tenant: ServeTenant,
 ) -> None:
     tenant = make_tenant()
-    client = client_of(shared, tenant)
+    client = serve_tenant(tenant)
     role = tenant.create_role_definition(displayName="Helper")
     user = tenant.create_user()
     eligible = tenant.make_eligible(role, user, seconds=86_400)
@@ -228,10 +220,10 @@ def test_activations_come_and_go_with_the_time_of_the_tenant(
 
 
 def test_each_role_assignment_is_an_instance_of_a_schedule(
-    shared: tuple[Nango, Client],
+    serve_tenant: ServeTenant,
 ) -> None:
     tenant = make_tenant()
-    client = client_of(shared, tenant)
+    client = serve_tenant(tenant)
     kinds = set[str]()
     for _ in range(8):
         assignments = by_id(client.walk("roleManagement/directory/roleAssignments").objects)
@@ -243,8 +235,8 @@ def test_each_role_assignment_is_an_instance_of_a_schedule(
 
 
 @pytest.mark.parametrize("target", [f"{ELIGIBILITIES}?$top=5", "subscribedSkus?$top=5"])
-def test_what_takes_no_page_size_refuses_one(shared: tuple[Nango, Client], target: str) -> None:
-    assert client_of(shared, make_tenant()).get(target).status_code == 400
+def test_what_takes_no_page_size_refuses_one(serve_tenant: ServeTenant, target: str) -> None:
+    assert serve_tenant(make_tenant()).get(target).status_code == 400
 
 
 @pytest.mark.parametrize(
@@ -263,9 +255,12 @@ def test_what_takes_no_page_size_refuses_one(shared: tuple[Nango, Client], targe
     ],
 )
 def test_a_tenant_without_a_licence_is_told_so(
-    shared: tuple[Nango, Client], licences: set[str], target: str, answer: tuple[int, str | None]
+    serve_tenant: ServeTenant,
+    licences: set[str],
+    target: str,
+    answer: tuple[int, str | None],
 ) -> None:
-    response = client_of(shared, make_tenant(licences=licences)).get(target)
+    response = serve_tenant(make_tenant(licences=licences)).get(target)
     assert (response.status_code, response.json().get("error", {}).get("code")) == answer
 
 
@@ -288,10 +283,10 @@ def test_a_tenant_without_a_licence_is_told_so(
     ],
 )
 def test_a_permission_that_is_missing_is_refused(
-    shared: tuple[Nango, Client], resource: str, target: str
+    serve_tenant: ServeTenant, resource: str, target: str
 ) -> None:
     tenant = make_tenant()
-    client = client_of(shared, tenant)
+    client = serve_tenant(tenant)
     path = target.format(
         group=tenant.groups.id_at(0), unit=next(tenant.iterate_live("administrative_units"))["id"]
     )
@@ -314,10 +309,10 @@ def test_a_permission_that_is_missing_is_refused(
     ],
 )
 def test_what_a_tenant_does_not_know_is_named(
-    shared: tuple[Nango, Client], name: str, target: str
+    serve_tenant: ServeTenant, name: str, target: str
 ) -> None:
     tenant = make_tenant()
-    client = client_of(shared, tenant)
+    client = serve_tenant(tenant)
     link = client.walk(target).delta_link
     tenant.options.unknown_properties = {name}
     for asked in (target, link) if link else (target,):
@@ -325,17 +320,17 @@ def test_what_a_tenant_does_not_know_is_named(
         assert (answer.status_code, name.split(".")[1] in answer.text) == (400, True)
 
 
-def test_groups_and_applications_hold_roles(shared: tuple[Nango, Client]) -> None:
+def test_groups_and_applications_hold_roles(serve_tenant: ServeTenant) -> None:
     tenant = make_tenant()
     holders = {one["principalId"] for one in tenant.iterate_live("role_assignments")}
     assert {tenant.groups.id_at(0), tenant.service_principals.id_at(0)} <= holders
 
 
 def test_sign_ins_are_shown_in_lists_and_single_users_only(
-    shared: tuple[Nango, Client],
+    serve_tenant: ServeTenant,
 ) -> None:
     tenant = make_tenant()
-    client = client_of(shared, tenant)
+    client = serve_tenant(tenant)
     target = "users?$select=id,signInActivity&$top=9"
     for _ in range(2):
         listed = client.walk(target).objects
@@ -398,11 +393,11 @@ def test_rows_of_the_truth_have_the_columns_that_are_derived() -> None:
 
 
 def test_a_tenant_has_nothing_of_it_unless_it_is_asked_for(
-    shared: tuple[Nango, Client],
+    serve_tenant: ServeTenant,
 ) -> None:
     tenant = Tenant(seed=8, users=50, groups=6)
     tenant.mutate(300)
-    client = client_of(shared, tenant)
+    client = serve_tenant(tenant)
     for fields in KINDS:
         assert list(tenant.iterate_live(fields.resource)) == []
         if "{" not in fields.path:
