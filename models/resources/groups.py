@@ -5,7 +5,7 @@ A groups delta that selects ``members`` returns the memberships inside the group
 
 from typing import Final
 
-from models.property import boolean, guid, text, texts, timestamp
+from models.property import boolean, documents, guid, text, texts, timestamp
 from models.resource import DELETED_INDEX, Resource
 from models.source import Fallback, Mode, Source
 
@@ -62,5 +62,12 @@ GROUPS: Final = Resource(
         text("on_premises_security_identifier", "SID in Active Directory"),
         texts("resource_provisioning_options", "attached resources such as Team", unordered=True),
         text("security_identifier", "SID in Microsoft Entra"),
+        documents("assigned_licenses", "licences that members inherit", unordered=True),
+        boolean("is_management_restricted", "whether only a restricted unit's admins manage it"),
+        text("on_premises_sam_account_name", "account name in Active Directory", personal=True),
+        text("on_premises_domain_name", "domain of the group in Active Directory"),
+        text("on_premises_net_bios_name", "NetBIOS name of that domain"),
+        text("preferred_data_location", "where the data is kept in a multi-geo tenant"),
+        texts("resource_behavior_options", "such as WelcomeEmailDisabled", unordered=True),
     ),
 )

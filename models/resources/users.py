@@ -2,12 +2,13 @@
 
 Intentionally left out: properties that Graph refuses in a list or delta ``$select`` (aboutMe,
 birthday, hireDate, interests, mySite, skills, mailboxSettings ... answer 501), signInActivity
-(another licence, another page size) and licenseAssignmentStates (not tracked by delta).
+(another licence, another page size), licenseAssignmentStates (not tracked by delta) and
+employeeLeaveDateTime (another permission).
 """
 
 from typing import Final
 
-from models.property import boolean, documents, guid, text, texts, timestamp
+from models.property import boolean, document, documents, guid, text, texts, timestamp
 from models.resource import DELETED_INDEX, Resource
 from models.source import Fallback, Mode, Source
 
@@ -83,5 +84,22 @@ USERS: Final = Resource(
         text("external_user_state", "state of a guest's invitation, such as PendingAcceptance"),
         timestamp("last_password_change_date_time", "last change of the password"),
         documents("assigned_licenses", "licences, with their disabled plans", unordered=True),
+        text("creation_type", "Invitation, LocalAccount, EmailVerified and such; null if ordinary"),
+        timestamp("external_user_state_change_date_time", "last change of a guest's invitation"),
+        text("on_premises_domain_name", "domain of the account in Active Directory"),
+        text(
+            "on_premises_user_principal_name",
+            "name to sign in with in Active Directory",
+            identifies=True,
+        ),
+        document(
+            "on_premises_extension_attributes",
+            "extensionAttribute1 to extensionAttribute15, of any meaning",
+            personal=True,
+        ),
+        document("employee_org_data", "division and cost centre", personal=True),
+        boolean("is_resource_account", "reserved by Microsoft for accounts of resources"),
+        text("password_policies", "such as DisablePasswordExpiration, separated by commas"),
+        text("security_identifier", "SID in Microsoft Entra", personal=True),
     ),
 )

@@ -22,11 +22,13 @@ from tests.support.mirror import (
 from worker.store.state.overview import load_streams_overview
 
 COLUMNS = {
-    "users.employeeType": "employee_type",
+    "users.employeeOrgData": "employee_org_data",
     "users.jobTitle": "job_title",
     "users.assignedLicenses": "assigned_licenses",
+    "users.onPremisesExtensionAttributes": "on_premises_extension_attributes",
     "groups.visibility": "visibility",
     "groups.isAssignableToRole": "is_assignable_to_role",
+    "groups.resourceBehaviorOptions": "resource_behavior_options",
     "sites.isPersonalSite": "is_personal_site",
     "sites.root": "is_root",
 }
@@ -54,7 +56,7 @@ def names(request: pytest.FixtureRequest) -> bool:
     return bool(request.param)
 
 
-@pytest.mark.parametrize("unknown", ["users.employeeType", "groups.visibility", "sites.root"])
+@pytest.mark.parametrize("unknown", ["users.employeeOrgData", "groups.visibility", "sites.root"])
 def test_a_first_load_does_without_a_property_that_graph_does_not_know(
     make_mirror: MakeMirror, unknown: str, *, names: bool
 ) -> None:

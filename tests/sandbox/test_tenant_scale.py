@@ -161,7 +161,7 @@ def test_users_look_like_a_directorys() -> None:
     filled = [sum(v not in (None, []) for v in user.values()) for user in users]
     size = sum(len(render_row({k: v for k, v in u.items() if v is not None})) for u in users)
     assert 20 < sum(filled) / len(users) < 30
-    assert 800 < size / len(users) < 1100
+    assert 1200 < size / len(users) < 1500
     moments = [user["createdDateTime"] for user in users]
     assert {len(m) for m in moments} == {20, 23, 24, 28}
     assert any(user["lastPasswordChangeDateTime"] == "0001-01-01T00:00:00Z" for user in users)
@@ -254,6 +254,15 @@ def test_a_row_has_the_mirrors_columns() -> None:
         "external_user_state",
         "last_password_change_date_time",
         "assigned_licenses",
+        "creation_type",
+        "external_user_state_change_date_time",
+        "on_premises_domain_name",
+        "on_premises_user_principal_name",
+        "on_premises_extension_attributes",
+        "employee_org_data",
+        "is_resource_account",
+        "password_policies",
+        "security_identifier",
     ]
 
 

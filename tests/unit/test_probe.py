@@ -226,7 +226,7 @@ def test_properties_that_never_come_are_named() -> None:
         answered(a_page(ProbeCall.USERS, [{"id": GUID, "displayName": "Zanzibar"}]))
     )
     assert found.verdict is Verdict.FAILS
-    assert found.seen.startswith("2 of 37; never ")
+    assert found.seen.startswith("2 of 46; never ")
     assert "employee_hire_date" in found.seen
     assert "Zanzibar" not in found.seen
 

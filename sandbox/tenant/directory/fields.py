@@ -36,7 +36,7 @@ class ResourceFields(NamedTuple):
     """Names of properties that hold edges: never shown with an object's properties."""
     default_names: tuple[str, ...] = ()
     further: tuple[str, ...] = ()
-    """Properties with values that the mirror does not ask for."""
+    """Properties with values that some mirrors do not ask for."""
     never_set: tuple[str, ...] = ()
     unselectable: tuple[str, ...] = ()
     shows_unset: bool = True
@@ -44,7 +44,9 @@ class ResourceFields(NamedTuple):
 
     @property
     def known(self) -> tuple[str, ...]:
-        return self.generated + self.relations + self.further + self.never_set
+        """All names. None moves when the mirror begins to ask for it: tokens hold their places."""
+        first = (name for name in self.generated if name not in self.further)
+        return (*first, *self.relations, *self.further, *self.never_set)
 
     def parse_select(self, select: str | None) -> int:
         """Return the mask of a `$select`; 0 if there was none."""
@@ -101,7 +103,7 @@ def build_fields(
         permission=declared.permission,
         relations=edges,
         default_names=default_names,
-        further=tuple(name for name in further if name not in generated),
+        further=further,
         never_set=tuple(name for name in never_set if name not in (*generated, *edges)),
         unselectable=unselectable,
         shows_unset=declared.service != "sharepoint",
