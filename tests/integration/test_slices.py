@@ -1,5 +1,6 @@
 """Slices, leases and resuming: a walk goes on where it was, and only one process writes."""
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from tests.support.leases import take_lease
 from tests.support.mirror import MakeMirror, Mirror, assert_exact, fetch_scalar, read_events
 from tests.support.service import wait_until
 from worker.core.errors import LeaseHeld, LeaseLost, RetryLater, ServerUnavailable, StateConflict
+from worker.graph import client
 from worker.graph.throttle import GraphThrottle
 from worker.nango.client import NangoClient, RetryPolicy
 from worker.store import lease
@@ -193,6 +195,31 @@ def counted(what: str) -> Iterator[list[str]]:
         yield met
     finally:
         event.remove(Engine, what, note)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_streams_that_do_not_fit_in_the_opening_call_ask_by_themselves(
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """Those that follow a delta go first: most are done with it."""
+    monkeypatch.setattr(client, "MAX_BATCH_ITEMS", size)
+    with mirror.database.open_transaction() as db:
+        db.execute(text("update sync.streams set due_at = now() - interval '1 minute'"))
+    mirror.tenant.mutate(20)
+    mirror.nango.calls.reset()
+    opened: list[str] = []
+
+    def note(request: Request) -> None:
+        if not opened and request.path.endswith("/$batch"):
+            opened.extend(one["url"] for one in json.loads(request.body)["requests"])
+
+    mirror.nango.before_response = note
+    report = run_slice(mirror.runtime, 1, trigger=RunTrigger.SCHEDULED)
+    assert report.state is RunState.SUCCEEDED
+    deltas = [url for url in opened if "/delta" in url]
+    assert len(opened) == 1 + size
+    assert len(deltas) == min(size, 2), opened
+    assert_exact(mirror.database, mirror.tenant)
 
 
 def run_by_the_clock(mirror: Mirror) -> SyncReport:

@@ -168,6 +168,17 @@ def test_no_envelope_holds_more_than_graph_takes(nango: Nango, client: GraphClie
     assert sizes == [20, 20, 3]
 
 
+def test_opening_leaves_out_what_does_not_fit_behind_the_organization(
+    nango: Nango, client: GraphClient
+) -> None:
+    made = script(nango, all_well)
+    many = {str(number): f"/v1.0/users/{number}" for number in reversed(range(25))}
+    found, replies = client.open(many)
+    assert found.tenant_id == HOME
+    assert list(replies) == list(many)[:19]
+    assert made.asked == ["/$batch"]
+
+
 def test_a_single_request_travels_with_the_organization(nango: Nango, client: GraphClient) -> None:
     made = script(nango, all_well)
     assert client.get_all({"a": TARGETS["a"]})["a"].is_success

@@ -19,6 +19,7 @@ from worker.sync.plan import (
     compute_due_after_round,
     compute_next_due,
     compute_select_hash,
+    rank_for_opening,
     schedule_property_walk,
     should_measure_drift,
     should_retry_plain,
@@ -241,6 +242,19 @@ def test_each_phase_has_its_step(
 
 
 # ---- orders
+
+
+def test_the_opening_call_holds_deltas_first_and_then_what_has_waited_longest() -> None:
+    found = {
+        "late list": stream("sites", due_at=AGO),
+        "new list": stream("role_assignments"),
+        "delta": in_delta("groups", due_at=NOW),
+        "list": stream("role_definitions", due_at=NOW),
+        "late delta": in_delta("users", due_at=AGO),
+        "delta without cursor": stream("users", due_at=SOON),
+    }
+    order = ["late delta", "delta", "new list", "late list", "list", "delta without cursor"]
+    assert sorted(found, key=lambda name: rank_for_opening(found[name])) == order
 
 
 def test_what_is_fresh_since_the_order_is_done() -> None:

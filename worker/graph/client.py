@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from http import HTTPStatus
+from itertools import islice
 from threading import Lock
 from typing import Final
 
@@ -67,10 +68,12 @@ class GraphClient:
     def open(self, paths: Mapping[str, str]) -> tuple[Organization, dict[str, ApiResponse]]:
         """Return the organization, and the responses to ``paths`` from the same ``$batch``.
 
-        If ``$batch`` is refused, there are no responses. Paths of a throttled service are left out.
-        If no tenant was known, this one is remembered.
+        If ``$batch`` is refused, there are no responses. Paths of a throttled service are left out,
+        and so are the last ones beyond what a ``$batch`` holds. If no tenant was known, this one is
+        remembered.
         """
-        ready = {name: one for name, one in paths.items() if not self._is_held_back(one)}
+        known = ((name, one) for name, one in paths.items() if not self._is_held_back(one))
+        ready = dict(islice(known, MAX_BATCH_ITEMS))
         organization, replies = (
             self._send_batch_with_retries(ready) if self._batch_usable and ready else (None, {})
         )

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
 
 from models.resource import Resource
@@ -74,6 +74,14 @@ def choose_step(  # noqa: PLR0911 - one return a step
     if _is_cursor_outdated(stream, now, policy) or _is_ready_for_full_walk(stream, request, now):
         return _choose_first_step(stream)
     return StreamStep.FETCH_PAGE
+
+
+def rank_for_opening(stream: Stream) -> tuple[bool, datetime]:
+    """Return the place in the opening call, which holds a limited number: deltas, then by due time.
+
+    Without a due time it is due since ever.
+    """
+    return not stream.follows_delta, stream.due_at or datetime.min.replace(tzinfo=UTC)
 
 
 def resume_refused(stream: Stream) -> Stream:

@@ -25,7 +25,7 @@ from worker.store.state.unresolved import has_unresolved, summarize_unresolved
 from worker.store.sweep.removals import count_removals
 from worker.sync.connections.identity import mark_recovered, open_connection
 from worker.sync.context import SliceContext
-from worker.sync.plan import StreamStep, schedule_property_walk
+from worker.sync.plan import StreamStep, rank_for_opening, schedule_property_walk
 from worker.sync.preemption import build_preemption_check
 from worker.sync.recheck.recheck import (
     run_recheck,
@@ -146,7 +146,8 @@ def _release_hold_if_empty(
 
 
 def _open_streams(context: SliceContext, due: list[StreamRunner]) -> None:
-    links = {one.stream.name: one.build_opening_path() for one in due}
+    order = sorted(due, key=lambda one: rank_for_opening(one.stream))
+    links = {one.stream.name: one.build_opening_path() for one in order}
     targets = {name: target for name, target in links.items() if target is not None}
     replies = _send_opening_call(context, targets)
     mark_recovered(context)
