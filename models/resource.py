@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from models.edge import Edge, HiddenBy, name_member_type
 from models.property import Property
 from models.record import MemberReference, Record
 from models.source import Fallback, Mode, Source
@@ -85,8 +86,10 @@ class Resource:
     """The service that throttles its requests."""
     relations: tuple[str, ...] = ()
     """Properties that carry edges, as ``members@delta`` does."""
-    parent: str = ""
-    """The resource whose walk brings these edges; empty for objects."""
+    optional_relations: tuple[str, ...] = ()
+    """The relations that are left out where a tenant refuses them."""
+    edge: Edge | None = None
+    """How these edges are read; None for objects."""
     derive: Callable[[Any], Mapping[str, object]] | None = None
     """Computes the derived columns from a record."""
     indexes: tuple[PartialIndex, ...] = ()
@@ -122,7 +125,27 @@ class Resource:
     @cached_property
     def is_edge(self) -> bool:
         """Whether its rows are pairs that arrive inside their parent's objects."""
-        return bool(self.parent)
+        return self.edge is not None
+
+    @cached_property
+    def parent(self) -> str:
+        """Name of the resource whose walk brings these edges; empty for objects."""
+        return self.edge.parent if self.edge else ""
+
+    @cached_property
+    def relation(self) -> str:
+        """The property of the parent that carries these edges; empty for objects."""
+        return self.edge.relation if self.edge else ""
+
+    @cached_property
+    def hidden_by(self) -> HiddenBy | None:
+        """Where Graph hides members of a parent without refusing them."""
+        return self.edge.hidden_by if self.edge else None
+
+    @cached_property
+    def member_type(self) -> str:
+        """The type of its objects where they are members."""
+        return name_member_type(self.graph_type)
 
     @cached_property
     def is_plain(self) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from string import Formatter
 from typing import Final, NamedTuple
 
-from models.property import Property
+from models.property import GUID, TEXT, Property
 from models.resource import Resource
 from models.resources.group_members import GROUP_MEMBERS
 from models.resources.groups import GROUPS
@@ -58,10 +58,41 @@ ERASABLE_REFERENCES: Final[dict[str, tuple[Property, ...]]] = {
 }
 """Columns with ids of objects that can be erased. A row is erased with an object it names."""
 
-EDGE_ENDS: Final = frozenset(
-    name for name, found in REFERENCES.items() if any(one.resource.is_edge for one in found)
-)
+EDGES_IN: Final[dict[str, tuple[Resource, ...]]] = {
+    name: tuple(edge for edge in EDGES if edge.parent == name) for name in RESOURCES
+}
+"""The edges that arrive inside each resource's objects."""
+
+
+class EdgeEnd(NamedTuple):
+    """An edge, and those of its two columns that hold ids of one resource's objects."""
+
+    edge: Resource
+    columns: tuple[str, ...]
+
+
+EDGES_OF: Final[dict[str, tuple[EdgeEnd, ...]]] = {
+    name: tuple(
+        EdgeEnd(edge, columns)
+        for edge in EDGES
+        if (columns := tuple(one.property.name for one in found if one.resource is edge))
+    )
+    for name, found in REFERENCES.items()
+}
+"""The edges that connect each resource's objects: they end with an object that is deleted."""
+
+EDGE_ENDS: Final = frozenset(name for name, found in EDGES_OF.items() if found)
 """Names of the resources whose objects edges connect."""
+
+
+def list_member_resources(edge: Resource) -> tuple[Resource, ...]:
+    """Return the mirrored resources whose objects can be members of an edge's parents."""
+    return tuple(RESOURCES[name] for name in edge.key_columns[1].references)
+
+
+def list_edge_ends(edge: Resource) -> tuple[str, ...]:
+    """Return the names of the resources that an edge connects, the parent first."""
+    return tuple(dict.fromkeys((edge.parent, *edge.key_columns[1].references)))
 
 
 def list_unknown_names(resource: Resource) -> Iterator[str]:
@@ -75,7 +106,7 @@ def list_unknown_names(resource: Resource) -> Iterator[str]:
     }
     own |= {way.filtered_by for way in resource.sources.values() if way.filtered_by}
     yield from sorted(own - properties)
-    others = {resource.parent} if resource.is_edge else set()
+    others = {resource.parent} if resource.edge else set()
     others |= {one for p in resource.properties for one in p.references}
     yield from sorted(others - RESOURCES.keys())
 
@@ -89,10 +120,26 @@ def _check_fallbacks(resource: Resource) -> None:
         )
 
 
+def _check_edge(resource: Resource) -> None:
+    if resource.edge is None:
+        return
+    parent = RESOURCES[resource.parent]
+    if resource.relation not in parent.relations:
+        raise ValueError(
+            f"models/resources/{resource.name}.py: {parent.name} has no {resource.relation}"
+        )
+    if [one.type for one in resource.columns] != [GUID, GUID, TEXT] or len(resource.key) != 2:
+        raise ValueError(
+            f"models/resources/{resource.name}.py needs three columns: the key of the parent, the"
+            " key of the member, and the member's type"
+        )
+
+
 for _resource in RESOURCES.values():
     _check_fallbacks(_resource)
     if _unknown := list(list_unknown_names(_resource)):
         raise ValueError(
             f"models/resources/{_resource.name}.py names {', '.join(_unknown)}, unknown"
         )
+    _check_edge(_resource)
     _ = _resource.record  # built here, before threads ask for it

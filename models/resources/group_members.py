@@ -5,23 +5,22 @@ https://learn.microsoft.com/graph/delta-query-groups
 
 from typing import Final
 
+from models.edge import Edge, HiddenBy
 from models.property import guid, text
 from models.resource import PartialIndex, Resource, Verbs
 from models.source import Source
-
-MEMBER_TYPES: Final = {
-    "#microsoft.graph.user": "user",
-    "#microsoft.graph.group": "group",
-    "#microsoft.graph.device": "device",
-    "#microsoft.graph.servicePrincipal": "service_principal",
-    "#microsoft.graph.orgContact": "org_contact",
-}
 
 GROUP_MEMBERS: Final = Resource(
     name="group_members",
     meaning="Direct members of groups; live only while neither end is deleted here",
     permission="GroupMember.Read.All",
-    parent="groups",
+    edge=Edge(
+        parent="groups",
+        relation="members",
+        member_of="/{members}/{id}/memberOf",
+        unreported_after_restore="users",
+        hidden_by=HiddenBy("visibility", "HiddenMembership"),
+    ),
     source=Source(path="/groups/{id}/members", page_size=999, intervals=()),
     event_noun="group",
     verbs=Verbs("member_added", "member_updated", "member_removed", restored="member_added"),

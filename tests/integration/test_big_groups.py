@@ -41,7 +41,7 @@ def test_members_of_a_group_are_read_a_bounded_number_at_a_time(
 ) -> None:
     mirror, group = crowded(make_mirror, members)
     with interrupt_writer(mirror.database, mirror.connection_id) as tx:
-        pages = list(iterate_live_members(tx, group))
+        pages = list(iterate_live_members(tx, GROUP_MEMBERS, group))
     assert max(len(page) for page in pages) <= MEMBERS_BATCH
     read = [one for page in pages for one in page]
     assert Counter(read) == Counter(one.id for one in mirror.tenant.members_of(group))
@@ -83,7 +83,7 @@ def test_removals_that_empty_a_big_hidden_group_are_held_where_they_lie(
         tx.db.execute(hide, {"id": group})
         going = [render_edge_key((group, one)) for one in members[kept:]]
         note_removals(tx, GROUP_MEMBERS, dict.fromkeys(going, "not_seen"))
-        assert hold_emptying_removals(tx) is (kept == 0)
+        assert hold_emptying_removals(tx, GROUP_MEMBERS) is (kept == 0)
     held = fetch_scalar(mirror.database, "select count(*) from sync.removals where held")
     assert held == (0 if kept else CROWD)
 
@@ -148,7 +148,7 @@ def test_memberships_that_came_back_are_settled_a_bounded_number_at_a_time(
     after: str | None = "00000000-0000-0000-0000-000000000000"
     while after is not None:
         with interrupt_writer(mirror.database, mirror.connection_id) as tx:
-            some, after = list_restored_endpoint_members(tx, group, after)
+            some, after = list_restored_endpoint_members(tx, GROUP_MEMBERS, group, after)
         assert len(some) <= RECHECK_BATCH
         found += some
     assert Counter(found) == Counter(one.id for one in mirror.tenant.members_of(group))

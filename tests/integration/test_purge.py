@@ -207,6 +207,6 @@ def test_a_tombstone_that_has_its_reason_already_is_no_missing_row(mirror: Mirro
     for reason in ("not_seen", "not_seen", "soft_deleted"):
         with open_write_transaction(mirror.database, lease) as tx:
             delete_objects(tx, RESOURCES["users"], {user: reason})
-            delete_edges(tx, {parse_edge_key(pair): reason})
+            delete_edges(tx, RESOURCES["group_members"], {parse_edge_key(pair): reason})
         stored = "select deleted_reason from directory.users where id = :id"
         assert fetch_scalar(mirror.database, stored, id=user) == reason

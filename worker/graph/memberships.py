@@ -5,9 +5,9 @@ from contextlib import suppress
 import msgspec
 from msgspec import UnsetType
 
+from models.edge import MEMBER_TYPES
 from models.record import MemberReference
 from models.resource import DeletedReason
-from models.resources.group_members import MEMBER_TYPES
 from worker.core.errors import MalformedResponse
 from worker.graph.page import Page, RejectedObject
 from worker.graph.page_scanner import describe_error, parse_link_field, scan_page

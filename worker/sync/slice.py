@@ -67,7 +67,9 @@ class StartingState:
 def load_starting_state(tx: Transaction) -> StartingState:
     """Return the state in which a slice begins."""
     pending = count_removals(tx)
-    if any(pending.get((edge.name, True)) for edge in EDGES) and release_announced_removals(tx):
+    held = [edge for edge in EDGES if pending.get((edge.name, True))]
+    released = [edge for edge in held if release_announced_removals(tx, edge)]
+    if released:
         pending = count_removals(tx)
     found = load_streams(tx.db, tx.connection_id)
     streams = {name: _release_hold_if_empty(tx, stream, pending) for name, stream in found.items()}

@@ -6,13 +6,13 @@ from sqlalchemy import text
 
 from models.base import DIRECTORY
 from models.resource import OWNER, Resource
-from models.resources import EDGE_ENDS
+from models.resources import EDGES_OF
 from worker.rows.shape import get_shape
 from worker.store.engine import get_driver_connection
 from worker.store.lease import Transaction
 from worker.store.mirror import compare
 from worker.store.mirror.change import Change
-from worker.store.mirror.edges import EDGE, delete_edges, end_edges_of, parse_edge_key
+from worker.store.mirror.edges import delete_edges, end_edges_of, parse_edge_key
 from worker.store.mirror.merge import load_rows
 from worker.store.mirror.write import update_each
 from worker.store.state.quarantine import delete_faults
@@ -22,15 +22,15 @@ from worker.store.state.streams import load_untold_columns
 def delete_objects(
     tx: Transaction, resource: Resource, reasons: Mapping[str, str]
 ) -> list[tuple[Resource, list[Change]]]:
-    """Tombstone the given keys (key to reason), and end the memberships of users and groups.
+    """Tombstone the given keys (key to reason), and end the edges of these objects.
 
-    An unknown key only ends its memberships, which may have arrived before it. A deleted key gets
-    the new reason without an event. Held removals of the ended memberships are dropped.
-    ``cascade.BatchedDeletion`` ends memberships first, so that few are left for one transaction.
+    An unknown key only ends its edges, which may have arrived before it. A deleted key gets the new
+    reason without an event. Held removals of the ended edges are dropped.
+    ``cascade.BatchedDeletion`` ends edges first, so that few are left for one transaction.
     """
     if resource.is_edge:
         pairs = {parse_edge_key(key): reason for key, reason in reasons.items()}
-        return [(resource, delete_edges(tx, pairs))]
+        return [(resource, delete_edges(tx, resource, pairs))]
     shape = get_shape(resource)
     stored = load_rows(tx, resource, list(reasons))
     live = [key for key, old in stored.items() if old.is_live]
@@ -41,16 +41,19 @@ def delete_objects(
     )
     untold = load_untold_columns(tx, resource) if live else 0
     changes = [compare.build_deleted(shape, key, stored[key].row, untold=untold) for key in live]
-    edges = end_edges_of(tx, reasons) if resource.name in EDGE_ENDS else []
-    drop_ended_removals(tx, edges)
-    return [(EDGE, edges), (resource, changes)]
+    ended = []
+    for edge, columns in EDGES_OF.get(resource.name, ()):
+        edges = end_edges_of(tx, edge, columns, reasons)
+        drop_ended_removals(tx, edge, edges)
+        ended.append((edge, edges))
+    return [*ended, (resource, changes)]
 
 
-def drop_ended_removals(tx: Transaction, edges: list[Change]) -> None:
-    """Delete held removals of memberships that have ended with their user or group."""
-    if edges:
-        values = {"id": tx.connection_id, "resource": EDGE.name}
-        tx.db.execute(_DROP_ENDED, {**values, "keys": [edge.key for edge in edges]})
+def drop_ended_removals(tx: Transaction, edge: Resource, ended: list[Change]) -> None:
+    """Delete held removals of edges that have ended with one of their ends."""
+    if ended:
+        values = {"id": tx.connection_id, "resource": edge.name}
+        tx.db.execute(_DROP_ENDED, {**values, "keys": [one.key for one in ended]})
 
 
 def _tombstone(tx: Transaction, resource: Resource, reasons: Mapping[str, str]) -> None:

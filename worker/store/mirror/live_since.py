@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from models.resource import Resource
 from worker.store.lease import Transaction
-from worker.store.mirror.hidden_membership import find_hidden_groups
+from worker.store.mirror.hidden_membership import find_hiding_parents
 
 
 @dataclass(frozen=True)
@@ -14,9 +15,9 @@ class LiveSince:
     """The ``live_since`` times of rows that become live in a transaction.
 
     ``at`` is None in a first load, or if the last complete read is too long ago. ``unobserved`` are
-    objects that Graph did not show before, or groups whose members it did not show.
-    ``is_full_walk`` says that a full walk reads them: it may show members of hidden groups for the
-    first time, once the permission is granted.
+    objects that Graph did not show before, or parents whose members it did not show.
+    ``is_full_walk`` says that a full walk reads them: it may show hidden members for the first
+    time, once the permission is granted.
     """
 
     at: datetime | None = None
@@ -28,12 +29,12 @@ class LiveSince:
         return None if key in self.unobserved else self.at
 
     def load_for_members(
-        self, tx: Transaction, groups: Collection[str]
+        self, tx: Transaction, edge: Resource, parents: Collection[str]
     ) -> dict[str, datetime | None]:
-        """Return for each group since when its new members are members, or None if unknown."""
-        moments = {group: self.get(group) for group in groups}
-        if self.at is not None and self.is_full_walk and groups:
-            moments |= dict.fromkeys(find_hidden_groups(tx, groups))
+        """Return for each parent since when its new members are members, or None if unknown."""
+        moments = {parent: self.get(parent) for parent in parents}
+        if self.at is not None and self.is_full_walk and parents:
+            moments |= dict.fromkeys(find_hiding_parents(tx, edge, parents))
         return moments
 
 

@@ -76,9 +76,9 @@ def count_removals(tx: Transaction) -> dict[tuple[str, bool], int]:
 def count_live_removals(tx: Transaction, resource: Resource) -> int:
     """Return how many removals, not held yet, would delete a live row: the guard judges these."""
     if resource.is_edge:
-        match = (
-            "t.group_id = split_part(r.key, '/', 1)::uuid"
-            " and t.member_id = split_part(r.key, '/', 2)::uuid"
+        match = " and ".join(
+            f"t.{column} = split_part(r.key, '/', {place})::uuid"
+            for place, column in enumerate(resource.key, start=1)
         )
     else:
         match = f"t.{resource.key[0]} = r.key::{get_key_array_type(resource).removesuffix('[]')}"

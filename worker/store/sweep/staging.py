@@ -13,7 +13,7 @@ from models.resource import OWNER, Resource
 from worker.rows.copy_format import encode_array
 from worker.store.lease import Transaction
 from worker.store.mirror.edges import parse_edge_key
-from worker.store.mirror.hidden_membership import list_emptied_groups, mark_hidden_candidates
+from worker.store.mirror.hidden_membership import list_emptied_parents, mark_hidden_candidates
 from worker.store.planner import prefer_hash_joins
 from worker.store.sql import (
     OF_RESOURCE,
@@ -82,15 +82,15 @@ NO_WALK: Final = -1
 class Staging:
     """Stages the candidates of one resource, over as many transactions as necessary.
 
-    Stage groups before their memberships.
+    Stage parents before their edges.
     """
 
     def __init__(self, resource: Resource, walk_id: int, limit: int = STAGING_BATCH) -> None:
         self._resource, self._walk_id, self._limit = resource, walk_id, limit
         self._cursor: str | None = None
-        self._emptied_groups: list[str] | None = None
+        self._emptied_parents: list[str] | None = None
         self._steps = [self._clear, self._stage_unseen, self._stage_announced]
-        if resource.is_edge:
+        if resource.hidden_by:
             self._steps.append(self._mark_hidden)
 
     def advance(self, tx: Transaction) -> bool:
@@ -117,11 +117,17 @@ class Staging:
         return self._cursor is None
 
     def _mark_hidden(self, tx: Transaction) -> bool:
-        if self._emptied_groups is None:
-            self._emptied_groups = list_emptied_groups(tx, self._walk_id)
-        if self._emptied_groups:
+        edge, walk_id = self._resource, self._walk_id
+        if self._emptied_parents is None:
+            self._emptied_parents = list_emptied_parents(tx, edge, walk_id)
+        if self._emptied_parents:
             self._cursor = mark_hidden_candidates(
-                tx, self._emptied_groups, self._walk_id, self._cursor, self._limit
+                tx,
+                edge,
+                self._emptied_parents,
+                walk_id,
+                after=self._cursor,
+                limit=self._limit,
             )
         return self._cursor is None
 
@@ -183,8 +189,8 @@ def stage_unseen(
 
     Returns None if there were fewer than ``limit``. Malformed objects count as seen, and so do
     objects that are being erased (a walk stores nothing of them) or that Graph does not answer for.
-    Memberships of groups that are candidates are skipped: they end with their groups, which may
-    have any number of members.
+    Edges of parents that are candidates are skipped: they end with their parents, which may have
+    any number of members.
     """
     prefer_hash_joins(tx.db)
     malformed = list_quarantined_keys(tx, resource.parent or resource.name)

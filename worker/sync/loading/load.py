@@ -104,7 +104,7 @@ def _commit(
         changes = [(stream.resource, rows)]
         if edges is not None:
             begun = find_members_live_since(context, tx, stream)
-            some = merge_edges(tx, page.edges, assume_new=assume_new, live_since=begun)
+            some = merge_edges(tx, edges, page.edges, assume_new=assume_new, live_since=begun)
             changes.append((edges, some))
         after = _append_events(context, tx, after, changes)
         if withdraw:

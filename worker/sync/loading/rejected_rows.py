@@ -109,7 +109,7 @@ def _try_store(
             changes = [(resource, merge_rows(tx, resource, rows))]
             if edges is not None:
                 pairs = {pair: kind for pair, kind in page.edges.items() if pair[0] in chosen}
-                changes.append((edges, merge_edges(tx, pairs)))
+                changes.append((edges, merge_edges(tx, edges, pairs)))
             append_events(tx, changes, run_id=context.run.id)
             _raise_roll_back()
     except _RollBack:

@@ -91,10 +91,12 @@ def _end_unlisted_edges(context: SliceContext, group: str, members: IdSet) -> No
     after: str | None = "00000000-0000-0000-0000-000000000000"
     while after is not None:
         with context.open_transaction() as tx:
-            some, after = list_restored_endpoint_members(tx, group, after)
+            some, after = list_restored_endpoint_members(tx, GROUP_MEMBERS, group, after)
             gone = [one for one in some if one not in members]
             reasons = {(group, one): DeletedReason.NOT_SEEN.value for one in gone}
-            context.append_events(tx, GROUP_MEMBERS, delete_edges(tx, reasons), is_initial=False)
+            context.append_events(
+                tx, GROUP_MEMBERS, delete_edges(tx, GROUP_MEMBERS, reasons), is_initial=False
+            )
 
 
 ListProblem = str | MirrorError
@@ -147,14 +149,18 @@ def _store_members(context: SliceContext, page: Page, groups: Stream | None) -> 
     drop_erased(page, GROUP_MEMBERS, context.erased)
     with context.open_transaction() as tx:
         began = find_restored_live_since(context, tx, groups) if groups else NOT_OBSERVED
-        changes = merge_edges(tx, page.edges, live_since=began)
+        changes = merge_edges(tx, GROUP_MEMBERS, page.edges, live_since=began)
         context.append_events(tx, GROUP_MEMBERS, changes, is_initial=False)
         withdraw_removals(tx, GROUP_MEMBERS, [render_edge_key(pair) for pair in page.edges])
 
 
 def _has_missing_members(context: SliceContext, group: str, members: IdSet) -> bool:
     with context.open_transaction() as tx:
-        return any(one not in members for some in iterate_live_members(tx, group) for one in some)
+        return any(
+            one not in members
+            for some in iterate_live_members(tx, GROUP_MEMBERS, group)
+            for one in some
+        )
 
 
 def _finish_group(
@@ -166,7 +172,7 @@ def _finish_group(
             _save_problem(context, tx, group, wrong)
             return 0
         missing = 0
-        for some in iterate_live_members(tx, group):
+        for some in iterate_live_members(tx, GROUP_MEMBERS, group):
             gone = [render_edge_key((group, one)) for one in some if one not in members]
             note_removals(tx, GROUP_MEMBERS, dict.fromkeys(gone, DeletedReason.NOT_SEEN.value))
             missing += len(gone)

@@ -44,7 +44,7 @@ from worker.store.mirror.merge import load_rows
 from worker.store.mirror.recheck import (
     RECHECK_BATCH,
     list_restored_endpoint_edges,
-    list_restored_unseen_users,
+    list_restored_unseen_members,
     list_unknown_member_edges,
 )
 from worker.store.state.quarantine import list_due_retries, list_quarantined_keys
@@ -126,11 +126,11 @@ def load_recheck(context: SliceContext, streams: Mapping[str, Stream]) -> Rechec
 
 
 def _load_memberships(context: SliceContext, tx: Transaction, since: int, doubts: Recheck) -> None:
-    doubts.restored_edges = list_restored_endpoint_edges(tx)
+    doubts.restored_edges = list_restored_endpoint_edges(tx, GROUP_MEMBERS)
     doubts.checked_seq = tx.seq
     if tx.seq > since:
-        doubts.unknown_members = list_unknown_member_edges(tx, since)
-        doubts.restored_unseen_users = list_restored_unseen_users(tx, since)
+        doubts.unknown_members = list_unknown_member_edges(tx, GROUP_MEMBERS, since)
+        doubts.restored_unseen_users = list_restored_unseen_members(tx, GROUP_MEMBERS, since)
     if context.has_unresolved:
         now = context.request.manual
         doubts.unresolved_groups = list(
@@ -254,7 +254,9 @@ def store_answers(
         ended = dict.fromkeys(doubts.unknown_members, DeletedReason.CASCADE.value)
         ended = {pair: why for pair, why in ended.items() if pair[1] in answers.gone_members}
         with context.open_transaction() as tx:
-            context.append_events(tx, GROUP_MEMBERS, delete_edges(tx, ended), is_initial=False)
+            context.append_events(
+                tx, GROUP_MEMBERS, delete_edges(tx, GROUP_MEMBERS, ended), is_initial=False
+            )
     for name, objects in answers.objects.items():
         if store_objects(context, RESOURCES[name], objects, doubts.unresolved_kinds.get(name, {})):
             streams[name] = apply_round_removals(context, streams[name])
@@ -280,14 +282,16 @@ def _store_memberships(
         alive = {parse_edge_key(key): kind for key, kind in answers.edges.items()}
         alive = without_erased(alive, context.erased)
         began = find_restored_live_since(context, tx, groups)
-        changes = merge_edges(tx, alive, live_since=began)
+        changes = merge_edges(tx, GROUP_MEMBERS, alive, live_since=began)
         context.append_events(tx, GROUP_MEMBERS, changes, is_initial=False)
         gone = {
             pair: DeletedReason.NOT_SEEN.value
             for pair in doubts.restored_edges
             if render_edge_key(pair) not in answers.edges and pair[0] not in answers.groups_to_list
         }
-        context.append_events(tx, GROUP_MEMBERS, delete_edges(tx, gone), is_initial=False)
+        context.append_events(
+            tx, GROUP_MEMBERS, delete_edges(tx, GROUP_MEMBERS, gone), is_initial=False
+        )
         context.save_unresolved(tx, answers.unanswered)
         if context.has_unresolved:
             resolve_parts(tx, answers.answered_parts)
