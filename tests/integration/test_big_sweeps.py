@@ -19,11 +19,12 @@ from models.resources.group_members import GROUP_MEMBERS
 from models.resources.groups import GROUPS
 from models.resources.users import USERS
 from models.run import RunState, RunTrigger
-from sandbox.tenant import Request, Response, Tenant
+from sandbox.tenant import KindCounts, Request, Response, Tenant
 from tests.integration.test_big_deletions import die_at, sync_and_die, transactions
 from tests.integration.test_unconfirmed import Unlisted, noted, tick
 from tests.support.mirror import (
     MakeMirror,
+    MakeSynced,
     Mirror,
     assert_exact,
     fetch_scalar,
@@ -56,6 +57,12 @@ from worker.sync.policy import Policy
 WALK = 99
 GONE = DELETION_BATCH + 150
 """Users: more than one batch deletes, and than are all read by id."""
+
+
+@pytest.fixture
+def mirror(make_synced: MakeSynced) -> Mirror:
+    """A tenant with something of every kind, enrolled and mirrored."""
+    return make_synced(seed=3, users=60, groups=8, sites=6, kinds=KindCounts.for_users(60))
 
 
 def staged(mirror: Mirror, resource: Resource, limit: int) -> set[str]:

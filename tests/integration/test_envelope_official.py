@@ -15,13 +15,15 @@ from hypothesis import strategies as st
 from msgspec import structs
 from sqlalchemy import text
 
+from models.change_event import ChangeKind
 from models.event_type import CONNECTION_RESOURCE, EVENT_TYPES
-from models.resources import RESOURCES
+from models.property import TEXT
+from models.resources import RESOURCES, STREAMED
 from models.sink import SinkKind
-from sandbox.tenant import Response, Tenant
+from sandbox.tenant import KindCounts, Response, Tenant
 from sandbox.tenant.directory.object_store import LifecycleState
 from tests.support.event_validator import EventValidator
-from tests.support.mirror import MakeMirror, Mirror, assert_exact
+from tests.support.mirror import MakeMirror, MakeSynced, Mirror, assert_exact
 from worker.delivery.asyncapi import build_document
 from worker.delivery.senders.sender import Envelope
 from worker.delivery.senders.webhook import build_requests
@@ -99,10 +101,30 @@ def eventful(mirror: Mirror) -> None:
     tenant.restore_group(group)
     bring_back(tenant, "role_definitions", role)
     mirror.sync()
+    play_others(mirror)
     mirror.tenant.expire_delta_tokens()
     mirror.sync()
     let_a_column_come(mirror)
     assert_exact(mirror.database, tenant)
+
+
+def play_others(mirror: Mirror) -> None:
+    """Of every resource that nothing else here changes, one object changes, goes and comes back."""
+    tenant, changes = mirror.tenant, {(event.resource, event.change) for event in told(mirror)}
+    others = [
+        one for one in STREAMED if not all((one.name, kind) in changes for kind in ChangeKind)
+    ]
+    ids = {one.name: str(next(tenant.iterate_live(one.name))["id"]) for one in others}
+    for one in others:
+        text_property = next(p for p in one.sent if p.type is TEXT and not p.key)
+        tenant._update(one.name, ids[one.name], {text_property.graph_name: "Other"})
+    mirror.sync()
+    for one in others:
+        tenant.delete_object(one.name, ids[one.name])
+    mirror.sync()
+    for one in others:
+        bring_back(tenant, one.name, ids[one.name])
+    mirror.sync()
 
 
 def let_a_column_come(mirror: Mirror) -> None:
@@ -122,6 +144,7 @@ def bring_back(tenant: Tenant, resource: str, object_id: str) -> None:
     index = shelf.index_of(object_id)
     assert index is not None
     shelf.edit(index).state = LifecycleState.LIVE
+    tenant._log_change(resource, index)
 
 
 def retired_and_broken(mirror: Mirror) -> None:
@@ -137,7 +160,9 @@ def retired_and_broken(mirror: Mirror) -> None:
 
 
 def test_everything_that_is_told_fits_cloudevents_and_the_document(make_mirror: MakeMirror) -> None:
-    mirror = make_mirror(Tenant(seed=5, users=12, groups=4, sites=3))
+    mirror = make_mirror(
+        Tenant(seed=5, users=12, groups=4, sites=3, kinds=KindCounts.for_users(12))
+    )
     eventful(mirror)
     retired_and_broken(mirror)
     rewind_history(mirror.database)
@@ -168,7 +193,8 @@ def test_a_batch_is_what_the_document_says_and_each_of_it_an_event(mirror: Mirro
     assert found == [one.event_id for one in envelopes]
 
 
-def test_a_snapshot_fits_as_well(mirror: Mirror) -> None:
+def test_a_snapshot_fits_as_well(make_synced: MakeSynced) -> None:
+    mirror = make_synced(seed=3, users=60, groups=8, sites=6, kinds=KindCounts.for_users(60))
     rewind_history(mirror.database)
     last = told(mirror)[-1]
     cut = Position(1, last.seq, last.occurred_at, SnapshotProgress(rewound=True))

@@ -2,10 +2,14 @@
 
 from sqlalchemy import text
 
-from models.run import RunState
-from sandbox.tenant import Tenant
+from models.resource import Resource
+from models.resources import STREAMED
+from models.run import RunState, RunTrigger
+from sandbox.tenant import KindCounts, Tenant
+from sandbox.tenant.graph.service import to_path_template
 from tests.support.mirror import (
     MakeMirror,
+    MakeSynced,
     Mirror,
     assert_exact,
     compute_mirror_truth,
@@ -14,6 +18,7 @@ from tests.support.mirror import (
     read_last_seq,
     read_row_versions,
 )
+from worker.sync.run import run_slice
 
 
 def test_a_first_load_mirrors_every_resource_exactly(mirror: Mirror) -> None:
@@ -113,6 +118,27 @@ def test_a_quiet_tenant_costs_one_call(mirror: Mirror) -> None:
     mirror.take_call_count()
     mirror.sync("users", "groups")
     assert mirror.take_call_count() == 1
+
+
+def test_a_quiet_tick_that_reads_every_resource_costs_one_call(make_synced: MakeSynced) -> None:
+    mirror = make_synced(seed=3, users=60, groups=8, sites=6, kinds=KindCounts.for_users(60))
+    for _ in range(2):
+        with mirror.database.open_transaction() as db:
+            db.execute(text("update sync.streams set due_at = now()"))
+        mirror.nango.calls.reset()
+        assert (
+            run_slice(mirror.runtime, 1, trigger=RunTrigger.SCHEDULED).state is RunState.SUCCEEDED
+        )
+    read = "select count(*) from sync.streams where due_at > now() and phase <> 'refused'"
+    assert fetch_scalar(mirror.database, read) == len(STREAMED)
+    asked = dict.fromkeys(map(find_first_path, STREAMED), 1)
+    assert mirror.nango.calls.graph == {"$batch": 1, "organization": 1, **asked}
+    assert mirror.take_call_count() == 1
+
+
+def find_first_path(resource: Resource) -> str:
+    """Where a tick asks for it, as the simulated tenant counts it."""
+    return to_path_template((resource.source.delta_path or resource.source.path).strip("/"))
 
 
 def test_users_cost_a_call_a_page_and_two_more(make_mirror: MakeMirror) -> None:

@@ -4,9 +4,9 @@ import pytest
 from sqlalchemy import text
 
 from models.run import RunState, RunTrigger
-from sandbox.tenant import Nango, Tenant
+from sandbox.tenant import KindCounts, Nango, Tenant
 from tests.support.leases import take_lease
-from tests.support.mirror import Mirror, assert_exact, fetch_scalar
+from tests.support.mirror import MakeSynced, Mirror, assert_exact, fetch_scalar
 from worker.core.errors import LeaseLost, NotFound, StateConflict
 from worker.events.partitions import ensure_partitions
 from worker.store import lease
@@ -55,6 +55,12 @@ def counts(database: Database, connection_id: int) -> dict[str, int]:
 def retire(mirror: Mirror) -> None:
     mirror.nango.remove_connection("contoso")
     discover(mirror.database, mirror.runtime.nango, mirror.runtime.settings)
+
+
+@pytest.fixture
+def mirror(make_synced: MakeSynced) -> Mirror:
+    """A tenant with something of every kind, enrolled and mirrored."""
+    return make_synced(seed=3, users=60, groups=8, sites=6, kinds=KindCounts.for_users(60))
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import event, text
 
 from models.api_token import Scope
-from models.resources import RESOURCES
+from models.resources import RESOURCES, STREAMED
 from tests.support.databases import DatabaseFactory
 from tests.support.fleet import fill_fleet, revive_service
 from tests.support.hostile import HOSTILE_NAMES
@@ -159,7 +159,7 @@ def test_every_resource_has_phase_age_rows_and_drift(page: PageClient) -> None:
     users = re.search(rf" users following changes {age} 2 (2 deleted) 24 h ago – –", told)  # noqa: RUF001
     assert users, told
     assert "refused" in get_text(read(page, REFUSED))
-    assert get_text(read(page, NEW)).count("not read yet") == 5
+    assert get_text(read(page, NEW)).count("not read yet") == len(STREAMED)
 
 
 def test_a_walk_under_way_shows_how_far_it_is_and_when_it_ends(page: PageClient) -> None:
@@ -412,7 +412,7 @@ def test_a_support_bundle_has_no_name_of_anybody(web: WebApplication, page: Page
     bundle = json.loads(body)
     for canary in (*CANARIES, page.cookie or "no session"):
         assert canary.lower() not in body.lower()
-    assert len(bundle["streams"]) == 5
+    assert len(bundle["streams"]) == len(STREAMED)
     assert any(one["error"] == "Graph answered 503" for one in bundle["runs"])
     assert bundle["activity"]["state"] == "paused"
     assert bundle["facts"]["tenant_id"] == web.context.fleet.get().by_id[BUSY].facts.tenant_id

@@ -14,12 +14,18 @@ from sqlalchemy import text
 
 from models.sink import SinkStart, SinkStatus
 from sandbox.servers import Home, Servers, Supervisor, start_postgres
-from sandbox.tenant import Nango, Server, Tenant
+from sandbox.tenant import KindCounts, Nango, Server, Tenant
 from tests.integration.test_relay import RelayEnvironment
 from tests.support.consumer import Fold
 from tests.support.databases import FAST_SETTINGS
 from tests.support.fold import build_source, find_differences, find_missing, read_counters
-from tests.support.mirror import Mirror, assert_exact, fetch_scalar, read_last_seq
+from tests.support.mirror import (
+    MakeSynced,
+    Mirror,
+    assert_exact,
+    fetch_scalar,
+    read_last_seq,
+)
 from tests.support.restore import Restorer
 from tests.support.service import wait_until
 from worker.core.errors import LeaseLost
@@ -197,8 +203,9 @@ def test_a_restore_that_leaves_no_sign_is_told_by_the_command(
 
 
 def test_a_snapshot_begins_with_the_rewinding_and_ends_with_a_mark(
-    mirror: Mirror, environment: RelayEnvironment
+    make_synced: MakeSynced, environment: RelayEnvironment
 ) -> None:
+    mirror = make_synced(seed=3, users=60, groups=8, sites=6, kinds=KindCounts.for_users(60))
     environment.add()
     consumer = Consumer(environment)
     consumer.catch_up()
