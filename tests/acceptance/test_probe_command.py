@@ -265,7 +265,7 @@ def test_a_connection_that_there_is_not(probe: Probe) -> None:
 
 def test_help_teaches(probe: Probe) -> None:
     done = probe("--help")
-    for part in ("at most 15 calls", "Examples", "--json", "Exit codes: 0", "shared"):
+    for part in ("at most 16 calls", "Examples", "--json", "Exit codes: 0", "shared"):
         assert part in done.stdout
 
 
@@ -286,5 +286,5 @@ def test_a_person_who_watches_sees_how_far_it_is(
     os.close(theirs)
     seen = os.read(ours, 65_536).decode()
     os.close(ours)
-    assert "asking organization (1 of at most 15)" in seen
+    assert "asking organization (1 of at most 16)" in seen
     assert json.loads(done.stdout)["can_be_mirrored"] is True

@@ -144,7 +144,7 @@ def test_all_tenants_are_probed_for_a_price_that_is_told_and_once_only(
     assert run("--all", "--live").exit_code == 2
     refused = run("--all", "--live", "--report", str(report))
     assert refused.exit_code == 2
-    assert "this sends up to 15 calls" in refused.output
+    assert "this sends up to 16 calls" in refused.output
     assert not report.exists()
     found = told(run("--all", "--live", "--report", str(report), "--yes", "--json"))
     assert [one["connection_id"] for one in found["probed"]] == [1]
@@ -159,8 +159,8 @@ def test_all_tenants_are_probed_for_a_price_that_is_told_and_once_only(
 
 def test_the_price_is_that_of_the_budget() -> None:
     price = compute_price(2000, None)
-    assert (price.calls, price.minutes) == (30_000, 150)
-    assert compute_price(2000, 1000).minutes == 30
+    assert (price.calls, price.minutes) == (32_000, 160)
+    assert compute_price(2000, 1000).minutes == 32
 
 
 def test_faults_of_servers_and_clocks_are_found() -> None:

@@ -5,12 +5,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from models.resource import Resource
 from sandbox.tenant import Nango, Request, Response, Server, Tenant, TenantOptions
 from worker.graph.throttle import GraphThrottle
 from worker.nango.client import ConnectionRef, NangoClient, RetryPolicy
-from worker.probe.answers import MAX_CALLS, ProbeAnswers, ProbeCall, StopReason
+from worker.probe.answers import MAX_SINGLE_CALLS, ProbeAnswers, ProbeCall, StopReason
 from worker.probe.cross_tenant import MAX_CROSS_TENANT_CALLS, send_across_tenants
 from worker.probe.findings import Finding, Verdict
+from worker.probe.further import FURTHER, list_further_requests
 from worker.probe.report import ProbeOutcome, decide_outcome, run_checks
 from worker.probe.requests import run_probe
 
@@ -25,7 +27,7 @@ class Asker:
 
     def __init__(self, nango: Nango, client: NangoClient) -> None:
         self.nango, self.client = nango, client
-        self.told: list[ProbeCall] = []
+        self.told: list[str] = []
         self.answers = ProbeAnswers()
         self.findings: list[Finding] = []
 
@@ -73,7 +75,7 @@ def test_a_tenant_that_is_as_assumed(ask: Asker) -> None:
     assert ask.failing() == ALWAYS
     unknown = {found.name for found in ask.findings if found.verdict is Verdict.UNKNOWN}
     assert unknown == set()
-    assert len(ask.nango.log) == ask.client.calls == len(ask.told) == 11
+    assert len(ask.nango.log) == ask.client.calls == len(ask.told) == 12
 
 
 def test_only_reads_are_sent(ask: Asker) -> None:
@@ -87,7 +89,7 @@ def test_only_reads_are_sent(ask: Asker) -> None:
             assert logged.request.method == "GET"
 
 
-def test_a_tenant_that_differs_wherever_it_can_is_asked_no_more_than_15_times(ask: Asker) -> None:
+def test_a_tenant_that_differs_wherever_it_can_is_asked_no_more_than_said(ask: Asker) -> None:
     """Every way round is asked for, too."""
     knobs = TenantOptions(
         batch_error_status=400,
@@ -111,7 +113,7 @@ def test_a_tenant_that_differs_wherever_it_can_is_asked_no_more_than_15_times(as
 
     ask.nango.before_graph = odd
     assert ask(tenant).outcome is ProbeOutcome.YES
-    assert ask.client.calls == len(ask.nango.log) == MAX_CALLS
+    assert ask.client.calls == len(ask.nango.log) == MAX_SINGLE_CALLS
     assert ask.answers.stop_reason is None
     assert ask.failing() - ALWAYS == {
         "$batch is accepted",
@@ -190,6 +192,74 @@ def test_a_permission_that_a_message_names_within_is_missing(ask: Asker) -> None
     found = ask.finding("role assignments are listed without a filter")
     assert found.seen == "status 403 PermissionScopeNotGranted"
     assert "grant RoleManagement.Read.Directory" in found.does
+
+
+@pytest.mark.parametrize("resource", FURTHER, ids=lambda one: one.name)
+def test_a_further_resource_is_read_with_all_that_we_select(ask: Asker, resource: Resource) -> None:
+    ask(Tenant(seed=41, users=5, groups=2))
+    assert ask.verdict(f"{name_plainly(resource)} can be read") is Verdict.HOLDS
+    item = ask.answers.items[resource.name]
+    assert (item.status, item.was_sent) == (200, True)
+
+
+@pytest.mark.parametrize("resource", FURTHER, ids=lambda one: one.name)
+def test_a_further_resource_without_its_permission_names_it(ask: Asker, resource: Resource) -> None:
+    options = TenantOptions(ungranted_resources={resource.name})
+    ask(Tenant(seed=41, users=5, groups=2, options=options))
+    found = ask.finding(f"{name_plainly(resource)} can be read")
+    assert (found.verdict, found.needed) == (Verdict.FAILS, True)
+    assert f"grant {resource.permission}" in found.does
+    assert resource.permission in ask.finding("no permission is missing").does
+    assert ask.outcome is ProbeOutcome.NO
+
+
+@pytest.mark.parametrize("resource", FURTHER, ids=lambda one: one.name)
+def test_a_further_resource_without_a_licence_is_not_needed(ask: Asker, resource: Resource) -> None:
+    options = TenantOptions(unlicensed_resources={resource.name})
+    ask(Tenant(seed=41, users=5, groups=2, options=options))
+    found = ask.finding(f"{name_plainly(resource)} can be read")
+    assert (found.verdict, found.needed) == (Verdict.FAILS, False)
+    assert "no licence" in found.does
+    assert ask.outcome is ProbeOutcome.YES
+
+
+def name_plainly(resource: Resource) -> str:
+    return resource.name.replace("_", " ")
+
+
+def change_last_batch(
+    ask: Asker, change: Callable[[list[dict[str, object]]], list[dict[str, object]]]
+) -> None:
+    """Let Nango change the items of the second ``$batch`` of a probe, in which all further are."""
+    graph, calls = ask.nango.before_graph, 0
+
+    def answer_batch(request: Request) -> Response | None:
+        nonlocal calls
+        calls += request.path.endswith("$batch")
+        if calls < 2 or not request.path.endswith("$batch"):
+            return graph(request) if graph else None
+        asked = json.loads(request.body)["requests"]
+        return answer({"responses": change([{"id": one["id"]} for one in asked])})
+
+    ask.nango.before_graph = answer_batch
+
+
+def test_an_item_that_is_left_out_does_not_hold_and_the_others_do(ask: Asker) -> None:
+    page = {"status": 200, "body": {"value": []}}
+    change_last_batch(ask, lambda items: [one | page for one in items[:-1]])
+    ask(Tenant(seed=41, users=5, groups=2))
+    *answered, missing = [ask.answers.items[one.name] for one in list_further_requests()]
+    assert [one.is_success for one in answered] == [True] * len(answered)
+    assert not missing.is_success
+
+
+def test_an_item_that_is_throttled_ends_the_probe_with_what_is_known(ask: Asker) -> None:
+    busy = {"status": 429, "headers": {"Retry-After": "9"}, "body": {"error": {"code": "Busy"}}}
+    change_last_batch(ask, lambda items: [one | busy for one in items])
+    ask(Tenant(seed=41, users=5, groups=2))
+    assert ask.answers.stop_reason is StopReason.THROTTLED
+    assert ask.outcome is ProbeOutcome.UNKNOWN
+    assert ask.verdict("users are listed with all our properties") is Verdict.HOLDS
 
 
 def test_a_tenant_without_delta_for_users_can_be_mirrored(ask: Asker) -> None:

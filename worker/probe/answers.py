@@ -15,8 +15,12 @@ from worker.core.errors import (
 from worker.graph.errors import choose_error_code, list_error_codes
 from worker.graph.page import Page
 from worker.nango.response import ApiResponse
+from worker.probe.further import list_further_requests
 
-MAX_CALLS: Final = 15
+MAX_CALLS: Final = 16
+"""If ``$batch`` works."""
+MAX_SINGLE_CALLS: Final = MAX_CALLS - 1 + len(list_further_requests())
+"""If it does not: each item of the last ``$batch`` is a call then."""
 
 _CODE = re.compile(r"[A-Za-z0-9_.]{1,64}")
 
@@ -40,6 +44,7 @@ class ProbeCall(StrEnum):
     ROLE_DEFINITIONS = "roleDefinitions"
     ROLE_ASSIGNMENTS = "roleAssignments"
     FILTERED = "roleAssignments of one role"
+    FURTHER = "$batch of the further resources"
     OTHER_ORGANIZATION = "organization of the other connection"
     CROSS_TENANT_LINK = "a link, for the other connection"
 
@@ -52,14 +57,14 @@ class StopReason(StrEnum):
     OTHER_TENANT = "it is another tenant than before"
     THROTTLED = "we were asked to wait"
     SILENT = "two calls running got no useful answer"
-    ENOUGH = f"{MAX_CALLS} calls are enough"
+    ENOUGH = f"{MAX_SINGLE_CALLS} calls are enough"
 
 
 @dataclass(frozen=True)
 class ProbeAnswer:
     """One request and its response, of which only numbers and our own words are ever shown."""
 
-    call: ProbeCall
+    call: str
     permission: str = ""
     response: ApiResponse | None = None
     page: Page | None = None
@@ -93,7 +98,9 @@ class ProbeAnswer:
 class ProbeAnswers:
     """All responses of a probe."""
 
-    by_call: dict[ProbeCall, ProbeAnswer] = field(default_factory=dict)
+    by_call: dict[str, ProbeAnswer] = field(default_factory=dict)
+    items: dict[str, ProbeAnswer] = field(default_factory=dict)
+    """The answers about the further resources, which were items of one call if ``$batch`` works."""
     organizations: list[str] = field(default_factory=list)
     known_tenant: str | None = None
     stop_reason: StopReason | None = None
@@ -102,16 +109,25 @@ class ProbeAnswers:
     cross_tenant_statuses: list[int | None] = field(default_factory=list)
     """Statuses of links sent through the other connection; None if Graph did not answer."""
 
-    def get_page(self, asked: ProbeCall) -> Page | None:
-        answer = self.by_call.get(asked)
+    def get(self, asked: str) -> ProbeAnswer | None:
+        """Return the answer to a call, or to an item about a further resource."""
+        return self.by_call.get(asked) or self.items.get(asked)
+
+    @property
+    def requests(self) -> list[ProbeAnswer]:
+        """The answers to all requests: the calls, and the items about further resources."""
+        return list((self.by_call | self.items).values())
+
+    def get_page(self, asked: str) -> Page | None:
+        answer = self.get(asked)
         return answer.page if answer else None
 
-    def is_refused(self, asked: ProbeCall, *statuses: int) -> bool:
+    def is_refused(self, asked: str, *statuses: int) -> bool:
         """Whether Graph refused a call permanently, with one of ``statuses`` if any are given.
 
         False if the tenant lacks the licence: then no other way of reading it is licensed, either.
         """
-        answer = self.by_call.get(asked)
+        answer = self.get(asked)
         if answer is None or not isinstance(answer.error, ResourceRefused):
             return False
         if answer.is_not_licensed:

@@ -44,7 +44,7 @@ def send_across_tenants(
 
 def _iter_bound_paths(answers: ProbeAnswers) -> Iterator[str]:
     """Yield the links that a sync sends alone, one of each kind."""
-    for answer in answers.by_call.values():
+    for answer in answers.requests:
         for link in (answer.page.next_link, answer.page.delta_link) if answer.page else ():
             try:
                 target = path_from_link(link) if link is not None else ""

@@ -11,7 +11,7 @@ from typing import Final
 
 from worker.core.errors import ConnectionBroken, MalformedResponse
 from worker.graph.page import Page
-from worker.probe.answers import ProbeAnswer, ProbeAnswers, ProbeCall, StopReason, is_transient
+from worker.probe.answers import ProbeAnswer, ProbeAnswers, StopReason, is_transient
 
 
 class Verdict(StrEnum):
@@ -45,9 +45,9 @@ def pluralize(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def judge_call(answers: ProbeAnswers, asked: ProbeCall) -> tuple[Verdict, str]:
+def judge_call(answers: ProbeAnswers, asked: str) -> tuple[Verdict, str]:
     """Return the verdict on a call, and the reason in numbers."""
-    answer = answers.by_call.get(asked)
+    answer = answers.get(asked)
     if answer is None:
         return (
             Verdict.UNKNOWN,

@@ -3,6 +3,7 @@
 from functools import partial
 from typing import Final
 
+from models.resource import Resource
 from models.resources.sites import SITES
 from models.resources.users import USERS
 from worker.probe.answers import ProbeAnswers, ProbeCall
@@ -16,12 +17,13 @@ from worker.probe.findings import (
     judge_call,
     pluralize,
 )
+from worker.probe.further import FURTHER, name_delta
 from worker.probe.requests import NO_DELTA_STATUSES
 from worker.rows.shape import get_shape
 
 
 def check_read(
-    answers: ProbeAnswers, *, name: str, asked: ProbeCall, noun: str, does: str
+    answers: ProbeAnswers, *, name: str, asked: str, noun: str, does: str
 ) -> Finding | None:
     """Check a page without which a resource cannot be mirrored."""
     page = answers.get_page(asked)
@@ -31,17 +33,17 @@ def check_read(
     return _build_unread(answers, name, asked)
 
 
-def _build_unread(answers: ProbeAnswers, name: str, asked: ProbeCall) -> Finding:
+def _build_unread(answers: ProbeAnswers, name: str, asked: str) -> Finding:
     """Return that a resource cannot be read; nothing is lacking where it is not licensed."""
     verdict, seen = judge_call(answers, asked)
-    answer = answers.by_call.get(asked)
+    answer = answers.get(asked)
     does = describe_consequence(verdict, answer)
     is_licensed = answer is None or not answer.is_not_licensed
     return Finding(name, verdict, seen, does, needed=is_licensed)
 
 
 def check_next_page(
-    answers: ProbeAnswers, *, name: str, first: ProbeCall, asked: ProbeCall, noun: str
+    answers: ProbeAnswers, *, name: str, first: ProbeCall, asked: str, noun: str
 ) -> Finding | None:
     """Check that a next link, sent back byte for byte, returns the next page."""
     before, page = answers.get_page(first), answers.get_page(asked)
@@ -50,7 +52,7 @@ def check_next_page(
     verdict, seen = judge_call(answers, asked)
     if page is not None:
         return Finding(name, verdict, describe_page(page, noun), "follows next links as they are")
-    does = describe_consequence(verdict, answers.by_call.get(asked), "restarts that walk later")
+    does = describe_consequence(verdict, answers.get(asked), "restarts that walk later")
     return Finding(name, verdict, seen, does, needed=before is not None)
 
 
@@ -100,7 +102,7 @@ def check_delta_token(answers: ProbeAnswers) -> Finding:
         return Finding(name, Verdict.UNKNOWN, f"not yet after {seen}", "reads up to 100 pages")
     if answers.is_refused(ProbeCall.TOKEN, *NO_DELTA_STATUSES):
         return Finding(name, verdict, seen, "reads the whole list of users each time")
-    does = describe_consequence(verdict, answers.by_call.get(ProbeCall.TOKEN))
+    does = describe_consequence(verdict, answers.get(ProbeCall.TOKEN))
     return Finding(name, verdict, seen, does, needed=True)
 
 
@@ -123,12 +125,12 @@ def check_groups_delta(answers: ProbeAnswers) -> Finding:
         return Finding(name, verdict, seen, does, needed=True)
     if answers.is_refused(ProbeCall.GROUPS, *NO_DELTA_STATUSES):
         return Finding(name, verdict, seen, "lists groups and the members of each")
-    does = describe_consequence(verdict, answers.by_call.get(ProbeCall.GROUPS))
+    does = describe_consequence(verdict, answers.get(ProbeCall.GROUPS))
     return Finding(name, verdict, seen, does, needed=True)
 
 
 def check_group_listing(
-    answers: ProbeAnswers, *, name: str, asked: ProbeCall, noun: str
+    answers: ProbeAnswers, *, name: str, asked: str, noun: str
 ) -> Finding | None:
     """Check the listing that is read if groups have no delta."""
     if not answers.is_refused(ProbeCall.GROUPS, *NO_DELTA_STATUSES):
@@ -196,6 +198,32 @@ def check_filtered_assignments(answers: ProbeAnswers) -> Finding | None:
     return check_read(answers, name=name, asked=ProbeCall.FILTERED, noun=noun, does=does)
 
 
+def check_further_resource(answers: ProbeAnswers, *, resource: Resource) -> Finding:
+    """Check that a resource can be read that has no steps of its own."""
+    noun = resource.name.replace("_", " ")
+    name = f"{noun} can be read"
+    verdict, seen = judge_call(answers, resource.name)
+    if verdict is not Verdict.HOLDS:
+        return _build_unread(answers, name, resource.name)
+    does = "mirrors them; asked for a small page only"
+    return Finding(name, verdict, seen or "a page came", does, needed=True)
+
+
+def check_further_delta(answers: ProbeAnswers, *, resource: Resource) -> Finding | None:
+    """Check that a resource's changes can be read; not if it cannot be read at all."""
+    asked = name_delta(resource)
+    if answers.get_page(resource.name) is None:
+        return None
+    name = f"changes of {resource.name.replace('_', ' ')} come by delta"
+    verdict, seen = judge_call(answers, asked)
+    if verdict is Verdict.HOLDS:
+        return Finding(name, verdict, "a page came", "reads changes only")
+    does = describe_consequence(verdict, answers.get(asked))
+    if answers.is_refused(asked, *NO_DELTA_STATUSES):
+        does = "reads the whole list each time"
+    return Finding(name, verdict, seen, does)
+
+
 READ_CHECKS: Final[tuple[Check, ...]] = (
     partial(
         check_read,
@@ -244,4 +272,6 @@ READ_CHECKS: Final[tuple[Check, ...]] = (
     ),
     check_assignments,
     check_filtered_assignments,
+    *(partial(check_further_resource, resource=one) for one in FURTHER),
+    *(partial(check_further_delta, resource=one) for one in FURTHER if one.source.follows_delta),
 )

@@ -1,12 +1,13 @@
-"""Sends the requests of a probe: at most 15 reads, each sent once.
+"""Sends the requests of a probe, all of them reads, each once.
 
 Nothing is stored, so a probe may run during a sync.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from http import HTTPStatus
 from typing import Any, Final
 
 from models.resource import Resource
@@ -24,6 +25,8 @@ from worker.core.errors import (
     MirrorError,
     ServerUnavailable,
 )
+from worker.graph.batch_body import build_batch, parse_batch
+from worker.graph.client import MAX_BATCH_ITEMS
 from worker.graph.decode import decode_page
 from worker.graph.errors import classify_graph_response
 from worker.graph.links import VERSION, path_from_link, to_batch_url
@@ -40,7 +43,7 @@ from worker.graph.urls import (
 from worker.nango.client import ConnectionRef, NangoClient
 from worker.nango.response import ApiResponse
 from worker.probe.answers import (
-    MAX_CALLS,
+    MAX_SINGLE_CALLS,
     ProbeAnswer,
     ProbeAnswers,
     ProbeCall,
@@ -48,6 +51,7 @@ from worker.probe.answers import (
     is_transient,
     parse_batch_items,
 )
+from worker.probe.further import FurtherRequest, list_further_requests
 
 PERMISSION: Final = "Organization.Read.All"
 BATCH_PATHS: Final = (
@@ -61,7 +65,7 @@ NO_DELTA_STATUSES: Final = (400, 404, 501)
 
 ParseBody = Callable[[bytes], Page]
 
-OnCall = Callable[[ProbeCall, int], None]
+OnCall = Callable[[str, int], None]
 """Called with each call and its number before it is sent."""
 
 
@@ -79,6 +83,7 @@ def run_probe(
     asking.ask_groups()
     asking.ask_sites()
     asking.ask_roles()
+    asking.ask_further()
     return asking.answers
 
 
@@ -160,14 +165,41 @@ class _Prober:
             link = build_filtered_url(ROLE_ASSIGNMENTS, next(iter(definitions.rows)))
             self._ask_page(ProbeCall.FILTERED, link, ROLE_ASSIGNMENTS)
 
-    def _ask_next_page(
-        self, asked: ProbeCall, page: Page | None, resource: Resource
-    ) -> Page | None:
+    def ask_further(self) -> None:
+        """Ask for the resources without steps of their own: together, or alone without ``$batch``.
+
+        Their answers count as items, so that one that is refused is not a call that failed.
+        """
+        requests = list_further_requests()
+        if self.answers.is_refused(ProbeCall.BATCH):
+            for one in requests:
+                read = partial(decode_page, one.resource)
+                answer = self._ask(one.name, one.target, one.resource.permission, read)
+                self.answers.items |= {one.name: answer} if answer else {}
+            return
+        for start in range(0, len(requests), MAX_BATCH_ITEMS):
+            self._ask_items(requests[start : start + MAX_BATCH_ITEMS])
+
+    def _ask_items(self, requests: Sequence[FurtherRequest]) -> None:
+        targets = {one.name: one.target for one in requests}
+        body = build_batch(targets)
+        answer = self._ask(ProbeCall.FURTHER, f"{VERSION}/$batch", method="POST", body=body)
+        if answer is None:
+            return
+        parsed = parse_batch(targets, answer.response) if answer.response else None
+        came = parsed.responses if parsed else {}
+        for one in requests:
+            item = _build_item(one, came.get(one.name), answer)
+            self.answers.items[one.name] = item
+            if item.status == HTTPStatus.TOO_MANY_REQUESTS:
+                self.answers.stop_reason = StopReason.THROTTLED
+
+    def _ask_next_page(self, asked: str, page: Page | None, resource: Resource) -> Page | None:
         if page is None or page.next_link is None:
             return None
         return self._ask_page(asked, page.next_link, resource)
 
-    def _ask_page(self, asked: ProbeCall, link: str, resource: Resource) -> Page | None:
+    def _ask_page(self, asked: str, link: str, resource: Resource) -> Page | None:
         try:
             target = path_from_link(link)
         except MalformedResponse as error:
@@ -178,14 +210,14 @@ class _Prober:
 
     def _ask(
         self,
-        asked: ProbeCall,
+        asked: str,
         target: str,
         permission: str = "",
         read: ParseBody | None = None,
         **request: Any,
     ) -> ProbeAnswer | None:
         number = self.nango.calls - self.calls_before + 1
-        if self.answers.stop_reason is None and number > MAX_CALLS:
+        if self.answers.stop_reason is None and number > MAX_SINGLE_CALLS:
             self.answers.stop_reason = StopReason.ENOUGH
         if self.answers.stop_reason is not None:
             return None
@@ -220,6 +252,20 @@ def parse_response(
         return read(response.body), None
     except MalformedResponse as torn:
         return None, torn
+
+
+def _build_item(
+    request: FurtherRequest, response: ApiResponse | None, call: ProbeAnswer
+) -> ProbeAnswer:
+    """Return an item's answer: that of its call if the call failed, or left the item out."""
+    permission = request.resource.permission
+    if response is None:
+        missing = MalformedResponse("the answer to an item is missing")
+        return ProbeAnswer(request.name, permission, call.response, error=call.error or missing)
+    read = partial(decode_page, request.resource)
+    return ProbeAnswer(
+        request.name, permission, response, *parse_response(response, permission, read)
+    )
 
 
 def parse_members_page(group_id: str, body: bytes) -> Page:

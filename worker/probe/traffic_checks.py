@@ -37,7 +37,7 @@ def _list_responses(answers: ProbeAnswers) -> list[ApiResponse]:
 
 def check_objects(answers: ProbeAnswers) -> Finding:
     name = "every object can be understood"
-    pages = [answer.page for answer in answers.by_call.values() if answer.page is not None]
+    pages = [answer.page for answer in answers.requests if answer.page is not None]
     count, rejects = sum(page.count for page in pages), sum(len(page.rejects) for page in pages)
     seen = f"{pluralize(count, 'object')} on {pluralize(len(pages), 'page')}, {rejects:,} malformed"
     does = "quarantines malformed objects and reads them again by id"
@@ -47,7 +47,7 @@ def check_objects(answers: ProbeAnswers) -> Finding:
 
 
 def _iter_links(answers: ProbeAnswers) -> Iterator[str]:
-    for answer in answers.by_call.values():
+    for answer in answers.requests:
         for link in (answer.page.next_link, answer.page.delta_link) if answer.page else ():
             if link is not None:
                 yield link
@@ -159,14 +159,14 @@ def check_budget(answers: ProbeAnswers) -> Finding:
 
 def check_permissions(answers: ProbeAnswers) -> Finding:
     name = "no permission is missing"
-    lacking = [a for a in answers.by_call.values() if a.status == 403 and a.permission]
-    asked = [answer for answer in answers.by_call.values() if answer.status is not None]
+    lacking = [a for a in answers.requests if a.status == 403 and a.permission]
+    asked = [answer for answer in answers.requests if answer.status is not None]
     if lacking:
         resources = ", ".join(answer.call for answer in lacking)
         wanted = ", ".join(dict.fromkeys(answer.permission for answer in lacking))
         seen, does = f"status 403 for {resources}", f"leaves them out until you grant {wanted}"
         return Finding(name, Verdict.FAILS, seen, does)
-    seen = f"status 403 for none of {pluralize(len(asked), 'call')}"
+    seen = f"status 403 for none of {pluralize(len(asked), 'request')}"
     if answers.stop_reason is not None:
         return Finding(name, Verdict.UNKNOWN, f"{seen}; not everything was requested", "continues")
     does = "cannot see whether Member.Read.Hidden is granted: Graph omits such members"

@@ -26,7 +26,7 @@ COMMANDS: Final = {
     "audit": ("audit:audit", "Show what operators did, when, and with which outcome."),
     "forget": ("forget:forget", "Delete all data of a retired connection permanently."),
     "erase": ("erase:erase", "Erase a person's data permanently; lift or list erasures."),
-    "probe": ("probe:probe", "Check, with 15 calls, whether a tenant answers as assumed."),
+    "probe": ("probe:probe", "Check, with 16 calls, whether a tenant answers as assumed."),
     "doctor": ("doctor:doctor", "Check servers, key, clocks and tenants; say what to do."),
     "status": ("status:status", "Show what needs attention, why, and what to do."),
     "workers": ("workers:workers", "Show who is alive, and what each worker holds."),

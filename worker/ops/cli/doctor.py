@@ -64,7 +64,7 @@ def doctor(
     """Check the service, its servers, Nango's key, clocks, and what syncs have learnt.
 
     Sends at most three calls to Nango. With CONNECTION, its tenant is probed as well, with at most
-    15 calls, all of them reads. With --all --live every tenant is; the price is told first.
+    16 calls, all of them reads. With --all --live every tenant is; the price is told first.
     """
     if everyone != live or (everyone and (connection is not None or report is None)):
         raise click.UsageError(

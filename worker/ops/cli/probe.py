@@ -19,7 +19,7 @@ from worker.ops.cli.output import (
     print_line,
     print_table,
 )
-from worker.probe.answers import MAX_CALLS, ProbeAnswers, ProbeCall
+from worker.probe.answers import MAX_CALLS, MAX_SINGLE_CALLS, ProbeAnswers, ProbeCall
 from worker.probe.cross_tenant import MAX_CROSS_TENANT_CALLS, send_across_tenants
 from worker.probe.findings import Finding
 from worker.probe.report import (
@@ -61,9 +61,9 @@ SHARING_NOTE: Final = (
 def probe(connection: str, other: str | None, as_json: bool) -> None:  # noqa: FBT001
     """Check whether the tenant of CONNECTION answers as Tenant Mirror assumes.
 
-    Sends at most 15 calls, all of them reads, each once. Nothing is written, neither to the mirror
-    nor to the tenant, so it may run during a sync, and for a connection that is paused, broken or a
-    duplicate.
+    Sends at most 16 calls, all of them reads, each once; a tenant that refuses $batch gets a few
+    more. Nothing is written, neither to the mirror nor to the tenant, so it may run during a sync,
+    and for a connection that is paused, broken or a duplicate.
 
     With --other, the next and delta links that were received are sent through a connection of
     another tenant, in at most 5 more calls: Graph has to refuse them.
@@ -108,18 +108,16 @@ def _build_address(connection: Connection) -> ConnectionRef:
     return ConnectionRef(connection.nango_connection_id, connection.provider_config_key)
 
 
-def _print_progress(asked: ProbeCall, number: int) -> None:
+def _print_progress(asked: str, number: int) -> None:
     """Print progress for people."""
     if sys.stderr.isatty():
         print_line(f"asking {asked} ({number} of at most {_get_call_limit(asked)})", err=True)
 
 
-def _get_call_limit(asked: ProbeCall) -> int:
-    return (
-        MAX_CROSS_TENANT_CALLS
-        if asked in (ProbeCall.OTHER_ORGANIZATION, ProbeCall.CROSS_TENANT_LINK)
-        else MAX_CALLS
-    )
+def _get_call_limit(asked: str) -> int:
+    if asked in (ProbeCall.OTHER_ORGANIZATION, ProbeCall.CROSS_TENANT_LINK):
+        return MAX_CROSS_TENANT_CALLS
+    return MAX_CALLS if asked in tuple(ProbeCall) else MAX_SINGLE_CALLS
 
 
 def _build_document(

@@ -10,7 +10,7 @@ import msgspec
 
 from worker.nango.client import ConnectionRef, NangoClient
 from worker.overview.fleet import FleetConnection
-from worker.probe.answers import MAX_CALLS, ProbeCall, StopReason
+from worker.probe.answers import MAX_CALLS, StopReason
 from worker.probe.findings import Verdict
 from worker.probe.report import decide_outcome, run_checks
 from worker.probe.requests import run_probe
@@ -97,5 +97,5 @@ def _probe(nango: NangoClient, one: FleetConnection, wait: Callable[[float], Non
     )
 
 
-def _ignore_progress(_asked: ProbeCall, _number: int) -> None:
+def _ignore_progress(_asked: str, _number: int) -> None:
     """Ignore the progress within one probe."""

@@ -1,0 +1,47 @@
+"""The requests for resources that the probe has no steps of their own for: one ``$batch``. Pure.
+
+Each resource is asked for one object, and for its changes from now on if it has a delta.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple
+
+from models.resource import Resource
+from models.resources import STREAMED
+from models.resources.groups import GROUPS
+from models.resources.role_assignments import ROLE_ASSIGNMENTS
+from models.resources.role_definitions import ROLE_DEFINITIONS
+from models.resources.sites import SITES
+from models.resources.users import USERS
+from worker.graph.links import path_from_link
+from worker.graph.urls import build_delta_url, build_listing_url, build_token_url
+
+WITH_OWN_STEPS: Final = (USERS, GROUPS, SITES, ROLE_DEFINITIONS, ROLE_ASSIGNMENTS)
+FURTHER: Final[tuple[Resource, ...]] = tuple(one for one in STREAMED if one not in WITH_OWN_STEPS)
+
+
+class FurtherRequest(NamedTuple):
+    """One item of the ``$batch``."""
+
+    resource: Resource
+    name: str
+    target: str
+
+
+def list_further_requests(resources: Iterable[Resource] = FURTHER) -> list[FurtherRequest]:
+    """Return the items, in display order of their resources."""
+    return [one for resource in resources for one in _iter_requests(resource)]
+
+
+def _iter_requests(resource: Resource) -> Iterator[FurtherRequest]:
+    source = resource.source
+    listed = build_listing_url(resource, top=1 if source.page_size else None)
+    yield FurtherRequest(resource, resource.name, path_from_link(listed))
+    if source.follows_delta:
+        build = build_token_url if source.takes_token else build_delta_url
+        yield FurtherRequest(resource, name_delta(resource), path_from_link(build(resource)))
+
+
+def name_delta(resource: Resource) -> str:
+    """Return the name of a resource's request for changes."""
+    return f"{resource.name}, delta"
