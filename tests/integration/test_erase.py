@@ -20,8 +20,9 @@ from models.resource import Resource
 from models.resources import ERASABLE, ERASABLE_REFERENCES, RESOURCES
 from models.run import RunState, RunTrigger
 from sandbox.servers import Servers
-from sandbox.tenant import Nango, Request, Response, Tenant, build_row
+from sandbox.tenant import Nango, Request, Response, Tenant
 from sandbox.tenant.graph.service import GraphService
+from tests.support.erasure import assert_exact_without, find_traces
 from tests.support.leases import take_lease
 from tests.support.mirror import (
     MakeMirror,
@@ -162,34 +163,6 @@ def mirror(runtime: Runtime, nango: Nango, synced_states: SyncedStates, person: 
     return made
 
 
-def columns(database: Database) -> Iterator[tuple[str, str]]:
-    """Every column of ours that might hold a name or an id, whatever the code believes."""
-    statement = text("""
-        select format('%I.%I', n.nspname, c.relname), quote_ident(a.attname)
-          from pg_class c join pg_namespace n on n.oid = c.relnamespace
-          join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
-          join pg_type t on t.oid = a.atttypid
-         where c.relkind in ('r', 'p') and not c.relispartition
-           and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
-           and (t.typcategory in ('S', 'A', 'U') or t.typname in ('uuid', 'json', 'jsonb', 'bytea'))
-         order by 1, 2
-    """)
-    with database.open_transaction() as db:
-        yield from [(table, column) for table, column in db.execute(statement)]
-
-
-def traces(database: Database, names: list[str]) -> dict[str, int]:
-    """Where something still names a person: column and number of rows."""
-    patterns = [f"%{name.lower()}%" for name in names]
-    left = {}
-    for table, column in columns(database):
-        statement = f"select count(*) from {table} where lower({column}::text) like any(:patterns)"
-        number = fetch_scalar(database, statement, patterns=patterns)
-        if number:
-            left[f"{table}.{column}"] = number
-    return left
-
-
 SENTENCES = (
     """update sync.runs set error = :told, resources = resources
        || jsonb_build_object('users', jsonb_build_object('problem', cast(:told as text)))
@@ -235,7 +208,7 @@ EVIDENCE = (
 
 def test_nothing_names_the_person_any_more(mirror: Mirror, person: Person) -> None:
     say(mirror, person, *SENTENCES, *EVIDENCE)
-    named = traces(mirror.database, person.names)
+    named = find_traces(mirror.database, person.names)
     assert {
         "directory.users.id",
         "directory.group_members.member_id",
@@ -257,7 +230,7 @@ def test_nothing_names_the_person_any_more(mirror: Mirror, person: Person) -> No
         "sync.unresolved.reason",
     } <= named.keys(), "the test is about everything"
     done = erased(mirror, person.id)
-    assert traces(mirror.database, person.names) == {}
+    assert find_traces(mirror.database, person.names) == {}
     assert done.sinks_behind == []
     assert done.row_counts["directory.users"] == 1
     assert done.row_counts["events.change_events"] == named["events.change_events.object_id"] + 4
@@ -303,30 +276,6 @@ def test_that_something_happened_is_kept(mirror: Mirror, person: Person) -> None
     assert verified.erased == len(scrubbed)
 
 
-def truth_without(tenant: Tenant, *gone: str) -> dict[str, list[str]]:
-    """What the mirror is to hold of a tenant some of whose objects are erased."""
-    held = {}
-    for resource in RESOURCES:
-        rows = [build_row(resource, one) for one in tenant.iterate_live(resource)]
-        held[resource] = sorted(
-            json.dumps(row, sort_keys=True)
-            for row in rows
-            if not {row.get(n) for n in ("id", "member_id", "group_id", "principal_id")} & {*gone}
-        )
-    return held
-
-
-def assert_exact_without(mirror: Mirror, tenant: Tenant, *gone: str) -> None:
-    stored = {
-        resource: sorted(
-            json.dumps(row, sort_keys=True) for row in read_live_rows(mirror.database, resource)
-        )
-        for resource in RESOURCES
-    }
-    assert stored == truth_without(tenant, *gone)
-    assert verify_connection(mirror.database).problems == []
-
-
 def test_no_sync_brings_the_person_back_and_nobody_else_is_missing(
     mirror: Mirror, person: Person
 ) -> None:
@@ -347,7 +296,7 @@ def test_no_sync_brings_the_person_back_and_nobody_else_is_missing(
         report = mirror.sync(full=step == 4)
         assert report.state is RunState.SUCCEEDED, report.message
         assert_exact_without(mirror, tenant, one)
-        assert traces(mirror.database, person.names) == {}, f"step {step}"
+        assert find_traces(mirror.database, person.names) == {}, f"step {step}"
 
 
 def test_after_lifting_the_next_full_walk_brings_the_person_back(
@@ -372,7 +321,7 @@ def test_after_lifting_the_next_full_walk_brings_the_person_back(
         lifted(mirror, person.id)
     again = erased(mirror, person.id)
     assert again.is_new
-    assert traces(mirror.database, person.names) == {}
+    assert find_traces(mirror.database, person.names) == {}
     assert verify_connection(mirror.database).problems == []
 
 
@@ -417,7 +366,7 @@ def test_who_is_not_known_yet_stays_away(mirror: Mirror, person: Person) -> None
     person.tenant.add_member(person.groups[0], new)
     mirror.sync()
     assert_exact_without(mirror, person.tenant, new)
-    assert traces(mirror.database, [new, "Not Yet Known"]) == {}
+    assert find_traces(mirror.database, [new, "Not Yet Known"]) == {}
 
 
 def test_who_is_left_in_events_only_is_erased_by_id(mirror: Mirror, person: Person) -> None:
@@ -430,11 +379,11 @@ def test_who_is_left_in_events_only_is_erased_by_id(mirror: Mirror, person: Pers
             "delete from directory.role_assignments where principal_id = :id",
         ):
             db.execute(text(statement), {"id": person.id})
-    assert traces(mirror.database, person.names).keys() == {
+    assert find_traces(mirror.database, person.names).keys() == {
         f"events.change_events.{name}" for name in ("object_id", "before", "after")
     }
     erased(mirror, person.id, batch=7)
-    assert traces(mirror.database, person.names) == {}
+    assert find_traces(mirror.database, person.names) == {}
     assert verify_connection(mirror.database).problems == []
 
 
@@ -488,7 +437,7 @@ def test_an_assignment_that_becomes_known_late_is_scrubbed_from_its_beginning(
         ):
             db.execute(text(statement), {"id": lost})
     erased(mirror, person.id, batch=7)
-    assert traces(mirror.database, person.names) == {}
+    assert find_traces(mirror.database, person.names) == {}
 
 
 def test_an_interrupted_erasure_goes_on_where_it_was(mirror: Mirror, person: Person) -> None:
@@ -516,7 +465,7 @@ def test_an_interrupted_erasure_goes_on_where_it_was(mirror: Mirror, person: Per
         lifted(mirror, person.id)
     done = erase(mirror.database, found(mirror, person.id), silent, batch_size=20)
     assert (done.is_new, read_last_seq(mirror.database)) == (False, mark), "its end is told once"
-    assert traces(mirror.database, person.names) == {}
+    assert find_traces(mirror.database, person.names) == {}
     assert erased(mirror, person.id) == ErasureResult(done.placeholder), (
         "there is nothing left to do"
     )
@@ -526,9 +475,9 @@ def test_maintenance_finishes_what_was_interrupted(mirror: Mirror, person: Perso
     say(mirror, person)
     with pytest.raises(SimulatedKill):
         erase(mirror.database, found(mirror, person.id), die, batch_size=20)
-    assert traces(mirror.database, person.names)
+    assert find_traces(mirror.database, person.names)
     run_maintenance(mirror.runtime)
-    assert traces(mirror.database, person.names) == {}
+    assert find_traces(mirror.database, person.names) == {}
     assert finish_erasures(mirror.database) == 0
 
 
@@ -557,7 +506,7 @@ def test_a_person_erased_in_the_middle_of_a_walk_does_not_come_with_its_next_pag
     mirror.nango.before_graph = None
     assert mirror.sync(full=True).state is RunState.SUCCEEDED
     assert_exact_without(mirror, person.tenant, person.id)
-    assert traces(mirror.database, person.names) == {}
+    assert find_traces(mirror.database, person.names) == {}
 
 
 def test_held_deletions_of_the_person_are_gone_and_the_others_stay(
@@ -573,7 +522,7 @@ def test_held_deletions_of_the_person_are_gone_and_the_others_stay(
     erased(mirror, gone[0])
     held = "select count(*) from sync.removals where held and resource = 'users'"
     assert fetch_scalar(mirror.database, held) == 69
-    assert traces(mirror.database, [gone[0]]) == {}
+    assert find_traces(mirror.database, [gone[0]]) == {}
     approve_held(mirror.database, 1)
     assert mirror.sync().state is RunState.SUCCEEDED
     assert_exact_without(mirror, tenant, gone[0])
@@ -605,7 +554,7 @@ def test_a_group_is_erased_with_its_members(mirror: Mirror, person: Person) -> N
     person.tenant.add_member(parent, group, "group")
     mirror.sync()
     done = erased(mirror, group)
-    assert traces(mirror.database, [group]) == {}
+    assert find_traces(mirror.database, [group]) == {}
     keys = {
         e["object_id"] for e in read_events(mirror.database) if done.placeholder in e["object_id"]
     }
@@ -617,7 +566,7 @@ def test_a_group_is_erased_with_its_members(mirror: Mirror, person: Person) -> N
         person.tenant.mutate(10)
         mirror.sync(full=full)
         assert_exact_without(mirror, person.tenant, group)
-        assert traces(mirror.database, [group]) == {}
+        assert find_traces(mirror.database, [group]) == {}
     lifted(mirror, group)
     mirror.sync(full=True)
     assert_exact(mirror.database, person.tenant)
@@ -628,7 +577,7 @@ def test_group_and_member_may_both_be_erased(mirror: Mirror, person: Person) -> 
     group = erased(mirror, person.groups[1])
     keys = {e["object_id"] for e in read_events(mirror.database)}
     assert f"{group.placeholder}/{user.placeholder}" in keys
-    assert traces(mirror.database, [person.id, person.groups[1]]) == {}
+    assert find_traces(mirror.database, [person.id, person.groups[1]]) == {}
     assert verify_connection(mirror.database).problems == []
 
 
@@ -647,7 +596,7 @@ def test_personal_sites_are_named_and_erased_by_id(
     assert find_related(mirror.database, target, done) == [(1, "sites", key)]
     assert found(mirror, site) == ErasureTarget(1, "sites", key)
     erased(mirror, site)
-    assert traces(mirror.database, [*person.names, key, "adele_vance"]) == {}
+    assert find_traces(mirror.database, [*person.names, key, "adele_vance"]) == {}
     mirror.sync(full=True)
     assert_exact_without(mirror, person.tenant, person.id, key)
 
@@ -684,7 +633,7 @@ def test_a_tenant_without_delta_passes_over_whom_it_erased(make_mirror: MakeMirr
         tenant.mutate(10)
         mirror.sync(full=True)
         assert_exact_without(mirror, tenant, user, group)
-        assert traces(mirror.database, [user, group]) == {}
+        assert find_traces(mirror.database, [user, group]) == {}
 
 
 def test_memberships_read_again_do_not_bring_an_erased_member_back(
@@ -716,7 +665,7 @@ def test_memberships_read_again_do_not_bring_an_erased_member_back(
     mirror.sync()
     assert fetch_scalar(mirror.database, "select count(*) from sync.quarantine") == 0
     assert_exact_without(mirror, person.tenant, person.id)
-    assert traces(mirror.database, person.names) == {}
+    assert find_traces(mirror.database, person.names) == {}
 
 
 def test_what_cannot_be_read_about_an_erased_person_is_not_kept_apart(
@@ -739,7 +688,7 @@ def test_what_cannot_be_read_about_an_erased_person_is_not_kept_apart(
     for full in (False, True):
         assert mirror.sync(full=full).state is RunState.SUCCEEDED
     assert fetch_scalar(mirror.database, "select count(*) from sync.quarantine") == 0
-    assert traces(mirror.database, person.names) == {}
+    assert find_traces(mirror.database, person.names) == {}
 
 
 def test_the_same_person_has_another_digest_in_every_installation(
@@ -827,7 +776,7 @@ def test_deletions_keep_their_keys_until_every_sink_has_had_them(
         person.id,
     }
     assert all(e["before"] is None and e["after"] is None for e in left)
-    assert traces(mirror.database, person.names).keys() == {
+    assert find_traces(mirror.database, person.names).keys() == {
         "events.change_events.object_id",
         "sync.erasures.pending",
     }
@@ -839,7 +788,7 @@ def test_deletions_keep_their_keys_until_every_sink_has_had_them(
     move(mirror, sink, read_last_seq(mirror.database))
     continue_erasure(mirror.database, found(mirror, person.id), done, silent)
     assert done.sinks_behind == []
-    assert traces(mirror.database, person.names) == {}
+    assert find_traces(mirror.database, person.names) == {}
 
 
 def test_after_so_many_days_nobody_is_waited_for(mirror: Mirror, person: Person, sink: int) -> None:
@@ -850,11 +799,11 @@ def test_after_so_many_days_nobody_is_waited_for(mirror: Mirror, person: Person,
         connection.execute(text(sinks))
         connection.execute(text(older), {"days": SINK_WAIT_DAYS - 1})
     run_maintenance(mirror.runtime)
-    assert traces(mirror.database, [person.id])
+    assert find_traces(mirror.database, [person.id])
     with mirror.database.open_transaction() as db:
         db.execute(text(older), {"days": 2})
     run_maintenance(mirror.runtime)
-    assert traces(mirror.database, person.names) == {}
+    assert find_traces(mirror.database, person.names) == {}
 
 
 @pytest.mark.parametrize(
@@ -876,7 +825,7 @@ def test_only_sinks_that_tell_of_deletions_are_waited_for(
     assert bool(done.sinks_behind) is waits
     add_sink(mirror, "later")
     run_maintenance(mirror.runtime)
-    assert bool(traces(mirror.database, [person.id])) is waits, "a later sink holds nothing up"
+    assert bool(find_traces(mirror.database, [person.id])) is waits, "a later sink holds nothing up"
 
 
 def test_a_snapshot_that_had_come_to_the_person_goes_on_behind_the_one_before(
@@ -958,7 +907,7 @@ def test_the_receiver_learns_whom_to_delete_and_then_the_key_goes(
         stop.set()
         thread.join()
         database.close()
-    assert traces(mirror.database, person.names) == {}
+    assert find_traces(mirror.database, person.names) == {}
     client: Any = redis.Redis.from_url(servers.redis_url)
     told = [json.loads(entry[b"event"]) for _, entry in client.xrange(stream)]
     client.delete(stream)
