@@ -19,9 +19,9 @@ class PartKind(StrEnum):
     DELETIONS = "deletions"
     """Whether the objects missing from a list still exist: too many to store each of them."""
     MEMBERS = "members"
-    """The members of a group."""
+    """The members of an edge's parent; the resource is that of the edges."""
     MEMBER_OF = "member_of"
-    """The groups of a user or a group."""
+    """The parents that an object is a member of."""
     ASSIGNMENTS = "assignments"
     """The assignments of one role definition."""
 

@@ -116,7 +116,7 @@ def test_what_is_set_apart_and_members_of_groups_that_go_are_no_candidates(mirro
         )
         db.exec_driver_sql(
             "insert into sync.unresolved (connection_id, resource, kind, key, reason, retry_at)"
-            f" values (1, 'groups', 'members', '{others[0]}', 'x', now()),"
+            f" values (1, 'group_members', 'members', '{others[0]}', 'x', now()),"
             f" (1, 'groups', 'object', '{silent}', 'x', now())"
         )
     assert staged(mirror, GROUPS, 2) == {going}

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from models.resources import RESOURCES
 from models.run import RunState, RunTrigger
 from sandbox.tenant import Request, Response, Tenant
 from tests.support.mirror import (
@@ -232,11 +233,11 @@ def test_a_member_that_is_not_understood_is_a_reject_of_its_group() -> None:
     link = "https://graph.microsoft.com/v1.0/groups/x/members?$skiptoken=y"
     page = Page()
     body = {"value": [member, {"id": 7}, {"id": "no guid"}], "@odata.nextLink": link}
-    assert add_members(page, group, json.dumps(body).encode()) == link
-    assert page.edges == {(group, str(member["id"]).lower()): "user"}
+    assert add_members(page, RESOURCES["group_members"], group, json.dumps(body).encode()) == link
+    assert page.get_edges("group_members").found == {(group, str(member["id"]).lower()): "user"}
     assert [reject.key for reject in page.rejects] == [group, group]
     with pytest.raises(MalformedResponse):
-        add_members(page, group, b"<html>")
+        add_members(page, RESOURCES["group_members"], group, b"<html>")
 
 
 def test_a_tenant_that_loses_delta_in_the_middle_of_a_walk_goes_over_to_lists(

@@ -30,6 +30,7 @@ from worker.ops.schema.migrate import migrate
 from worker.rows.hash import HASH_VERSION
 from worker.store.engine import Database
 from worker.store.schema_version import check_schema, get_newest_revision
+from worker.store.state.unresolved import summarize_unresolved
 from worker.sync.connections.discover import discover
 from worker.sync.plan import SyncRequest
 from worker.sync.run import run_to_end
@@ -183,6 +184,34 @@ def test_the_epoch_outlives_a_downgrade(empty: Database) -> None:
     assert fetch_scalar(empty, current) == epoch
     assert fetch_scalar(empty, "select count(*) from events.epochs") == 2
     assert rewind_if_restored(empty) is None
+    empty.close()
+
+
+def test_unresolved_members_are_parts_of_their_edges_after_the_upgrade(empty: Database) -> None:
+    """Those that an earlier release noted are asked for again, and no others."""
+    parts = "select string_agg(resource || ' ' || kind || ' ' || key, ', ' order by key)"
+    migrate(empty, "0043")
+    with empty.open_transaction() as db:
+        columns = "nango_connection_id, provider_config_key, provider"
+        db.execute(text(f"insert into sync.connections ({columns}) values ('a', 'b', 'c')"))
+        noted = """
+            insert into sync.unresolved (connection_id, resource, kind, key, reason, retry_at)
+            select id, 'groups', kind, key, 'Graph answers 403', now() from sync.connections
+             cross join (values ('members', 'a'), ('object', 'b'), ('members', 'c'))
+                as v(kind, key)
+        """
+        db.execute(text(noted))
+    old = "groups members a, groups object b, groups members c"
+    assert fetch_scalar(empty, f"{parts} from sync.unresolved") == old
+    migrate(empty)
+    new = "group_members members a, groups object b, group_members members c"
+    assert fetch_scalar(empty, f"{parts} from sync.unresolved") == new
+    with empty.open_transaction() as db:
+        number = db.execute(text("select id from sync.connections")).scalar_one()
+        assert number in summarize_unresolved(db)
+        assert set(summarize_unresolved(db)[number]) == {"groups"}
+    migrate(empty, "0043")
+    assert fetch_scalar(empty, f"{parts} from sync.unresolved") == old
     empty.close()
 
 

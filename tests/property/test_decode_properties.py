@@ -75,8 +75,8 @@ def told(page: Page | None) -> Any:
     rows = {key: incoming[:3] for key, incoming in page.rows.items()}
     rest = (
         page.removed,
-        page.edges,
-        page.removed_edges,
+        page.get_edges("group_members").found,
+        page.get_edges("group_members").removed,
         page.conflicts,
         sorted(map(str, page.rejects)),
     )
@@ -95,8 +95,9 @@ def judged(resource: Resource, body: bytes) -> Page | None:
     assert not page.conflicts & keys
     if resource.name != "role_assignments":
         assert all(key == key.lower() for key in keys | page.conflicts)
-    pairs = {*page.edges, *page.removed_edges}
-    assert not page.edges.keys() & page.removed_edges.keys()
+    edges = page.get_edges("group_members")
+    pairs = {*edges.found, *edges.removed}
+    assert not edges.found.keys() & edges.removed.keys()
     assert all(end == end.lower() and len(end) == 36 for pair in pairs for end in pair)
     assert len(page.rows) + len(page.removed) + len(page.rejects) <= page.count
     for key, incoming in page.rows.items():

@@ -52,5 +52,6 @@ def decode_row(resource: Resource, sample: Sample) -> Row:
     if not resource.parent:
         ((_, incoming),) = decode_page(resource, sample.body).rows.items()
         return incoming.row
-    ((pair, member_type),) = decode_page(RESOURCES[resource.parent], sample.body).edges.items()
+    page = decode_page(RESOURCES[resource.parent], sample.body)
+    ((pair, member_type),) = page.get_edges(resource.name).found.items()
     return (*pair, member_type)

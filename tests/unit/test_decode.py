@@ -12,10 +12,11 @@ from worker.core.errors import MalformedResponse
 from worker.graph.decode import decode_changed, decode_object, decode_page
 from worker.graph.json_scanner import count_items
 from worker.graph.memberships import add_members, parse_members
-from worker.graph.page import MAX_ODD_OBJECTS, Page
+from worker.graph.page import MAX_ODD_OBJECTS, Page, PageEdges
 from worker.rows.shape import get_shape
 
 USERS, GROUPS, SITES = RESOURCES["users"], RESOURCES["groups"], RESOURCES["sites"]
+GROUP_MEMBERS = RESOURCES["group_members"]
 ASSIGNMENTS = RESOURCES["role_assignments"]
 NEXT = "https://graph.microsoft.com/v1.0/users?$skiptoken=a%2Bb"
 DELTA = "https://graph.microsoft.com/v1.0/users/delta?$deltatoken=c"
@@ -36,6 +37,10 @@ def users(*objects: Any, **extra: Any) -> Page:
 
 def groups(*objects: Any) -> Page:
     return decode_page(GROUPS, body(*objects))
+
+
+def members(page: Page) -> PageEdges:
+    return page.get_edges("group_members")
 
 
 def member(number: int, *, removed: bool = False, kind: str = "user") -> dict[str, Any]:
@@ -262,7 +267,7 @@ def test_only_an_object_that_told_all_of_its_row_has_a_source() -> None:
 
 def test_groups_are_read_at_once_as_their_members_come_with_them() -> None:
     page = decode_page(GROUPS, body({"id": guid(1), "members@delta": [member(2)]}), is_rewalk=True)
-    assert list(page.edges) == [(guid(1), guid(2))]
+    assert list(members(page).found) == [(guid(1), guid(2))]
     assert not page.undecoded
 
 
@@ -282,7 +287,7 @@ def test_members_become_pairs_with_a_type() -> None:
             ],
         }
     )
-    assert page.edges == {
+    assert members(page).found == {
         (guid(1), guid(2)): "user",
         (guid(1), guid(3)): "service_principal",
         (guid(1), guid(4)): "org_contact",
@@ -293,8 +298,8 @@ def test_members_become_pairs_with_a_type() -> None:
 
 def test_a_member_that_is_removed_is_a_removal_of_the_pair_only() -> None:
     page = groups({"id": guid(1), "members@delta": [member(2, removed=True)]})
-    assert page.edges == {}
-    assert page.removed_edges == {(guid(1), guid(2)): DeletedReason.PERMANENTLY_DELETED}
+    assert members(page).found == {}
+    assert members(page).removed == {(guid(1), guid(2)): DeletedReason.PERMANENTLY_DELETED}
     assert page.removed == {}
     assert list(page.rows) == [guid(1)]
 
@@ -308,7 +313,10 @@ def test_what_is_said_last_about_a_pair_counts(*, last_removed: bool) -> None:
         }
     )
     pair = (guid(1), guid(2))
-    assert (pair in page.removed_edges, pair in page.edges) == (last_removed, not last_removed)
+    assert (
+        pair in members(page).removed,
+        pair in members(page).found,
+    ) == (last_removed, not last_removed)
 
 
 def test_a_group_in_two_slices_brings_the_members_of_both() -> None:
@@ -316,8 +324,8 @@ def test_a_group_in_two_slices_brings_the_members_of_both() -> None:
         {"id": guid(1), "displayName": "All", "members@delta": [member(2), member(3)]},
         {"id": guid(1), "members@delta": [member(4), member(2, removed=True)]},
     )
-    assert set(page.edges) == {(guid(1), guid(3)), (guid(1), guid(4))}
-    assert set(page.removed_edges) == {(guid(1), guid(2))}
+    assert set(members(page).found) == {(guid(1), guid(3)), (guid(1), guid(4))}
+    assert set(members(page).removed) == {(guid(1), guid(2))}
     assert value_of(page, guid(1), "display_name", "groups") == "All"
     assert len(page.rows) == 1
 
@@ -325,7 +333,7 @@ def test_a_group_in_two_slices_brings_the_members_of_both() -> None:
 def test_member_ids_in_upper_case_are_lower_cased() -> None:
     entry = member(10) | {"id": guid(10).upper()}
     page = groups({"id": guid(1), "members@delta": [entry]})
-    assert set(page.edges) == {(guid(1), guid(10))}
+    assert set(members(page).found) == {(guid(1), guid(10))}
 
 
 @pytest.mark.parametrize("identity", ["secret", f"{guid(2)}\n", 7, None])
@@ -334,7 +342,7 @@ def test_a_group_with_an_unreadable_member_is_a_reject(identity: object) -> None
     page = groups(
         {"id": guid(1), "members@delta": [{"id": identity}]}, {"id": guid(9), "members@delta": []}
     )
-    assert page.edges == {}
+    assert members(page).found == {}
     assert [reject.key for reject in page.rejects] == [guid(1)]
     assert list(page.rows) == [guid(9)]
 
@@ -665,7 +673,7 @@ def test_what_stands_before_too_many_wrong_objects_is_kept() -> None:
 
 def test_a_list_of_wrong_members_is_read_up_to_the_bound() -> None:
     page = Page()
-    link = add_members(page, guid(1), body(*[7] * 5000, **{"@odata.nextLink": NEXT}))
+    link = add_members(page, GROUP_MEMBERS, guid(1), body(*[7] * 5000, **{"@odata.nextLink": NEXT}))
     assert link == NEXT
     assert len(page.rejects) == MAX_ODD_OBJECTS
     assert page.skipped == 5000 - MAX_ODD_OBJECTS

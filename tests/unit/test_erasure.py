@@ -32,11 +32,11 @@ from worker.erasure.store.text import TEXT_TABLES, extract_names, redact_names
 from worker.erasure.target import parse_object_id
 from worker.events.envelope import EnvelopeBuilder
 from worker.events.event import Event
-from worker.graph.page import Page, RejectedObject
+from worker.graph.page import Page, PageEdges, RejectedObject
 from worker.rows.incoming import IncomingRow
 from worker.store.state.erasures import DIGEST_BYTES, ErasedObjects, ErasureDigests, PendingErasure
 from worker.sync.loading.erased_filter import drop_erased, without_erased
-from worker.sync.sources.members import MemberCursor, parse_member_cursor, remove_group
+from worker.sync.sources.members import MemberCursor, parse_member_cursor, remove_parent
 
 MINE = ErasureDigests(b"k" * 32)
 ANN, BOB, TEAM = (str(uuid.UUID(int=number)) for number in (0xA, 0xB, 0xC))
@@ -169,8 +169,12 @@ def test_a_page_loses_whatever_is_about_erased_objects() -> None:
         count=3,
         rows={ANN: incoming(ANN), BOB: incoming(BOB)},
         removed={ANN: DeletedReason.SOFT_DELETED, BOB: DeletedReason.SOFT_DELETED},
-        edges={(TEAM, ANN): "user", (ANN, BOB): "user", (TEAM, BOB): "user"},
-        removed_edges={(TEAM, ANN): DeletedReason.NOT_SEEN},
+        edges={
+            "group_members": PageEdges(
+                {(TEAM, ANN): "user", (ANN, BOB): "user", (TEAM, BOB): "user"},
+                {(TEAM, ANN): DeletedReason.NOT_SEEN},
+            )
+        },
         rejects=[
             RejectedObject(ANN, "odd"),
             RejectedObject(None, "odd"),
@@ -181,7 +185,7 @@ def test_a_page_loses_whatever_is_about_erased_objects() -> None:
     drop_erased(page, RESOURCES["users"], erased)
     assert page.count == 3, "what is passed over counts as read"
     assert set(page.rows) == set(page.removed) == page.conflicts == {BOB}
-    assert (page.edges, page.removed_edges) == ({(TEAM, BOB): "user"}, {})
+    assert page.edges == {"group_members": PageEdges({(TEAM, BOB): "user"})}
     assert [one.key for one in page.rejects] == [None, BOB]
 
 
@@ -194,10 +198,13 @@ def test_role_assignments_go_by_their_principal() -> None:
 
 
 def test_without_erasures_a_page_stays_as_it_is() -> None:
-    page = Page(rows={ANN: incoming(ANN)}, edges={(TEAM, ANN): "user"})
+    page = Page(
+        rows={ANN: incoming(ANN)}, edges={"group_members": PageEdges({(TEAM, ANN): "user"})}
+    )
     drop_erased(page, RESOURCES["groups"], ErasedObjects())
-    assert (set(page.rows), page.edges) == ({ANN}, {(TEAM, ANN): "user"})
-    assert without_erased(page.edges, ErasedObjects()) == page.edges
+    found = page.get_edges("group_members").found
+    assert (set(page.rows), found) == ({ANN}, {(TEAM, ANN): "user"})
+    assert without_erased(found, ErasedObjects()) == found
 
 
 # ---- bookkeeping
@@ -211,11 +218,11 @@ def test_evidence_loses_a_key_with_its_bits() -> None:
 
 def test_a_walk_through_members_goes_on_behind_a_group_that_is_gone() -> None:
     place = MemberCursor(after=TEAM, under_way={TEAM: "https://a", BOB: "https://b"})
-    assert parse_member_cursor(remove_group(place.link, TEAM)) == MemberCursor(
+    assert parse_member_cursor(remove_parent(place.link, TEAM)) == MemberCursor(
         BOB, {BOB: "https://b"}
     )
-    assert remove_group(place.link, ANN) == place.link
-    assert remove_group("https://graph/next", TEAM) == "https://graph/next"
+    assert remove_parent(place.link, ANN) == place.link
+    assert remove_parent("https://graph/next", TEAM) == "https://graph/next"
 
 
 def test_names_are_what_somebody_is_called_by() -> None:

@@ -23,7 +23,7 @@ from worker.store.mirror.change import Change
 from worker.store.state.connections import get_connection
 from worker.store.state.erasures import PendingErasure, find_erasure
 from worker.store.state.streams import load_streams, save_stream
-from worker.sync.sources.members import remove_group
+from worker.sync.sources.members import remove_parent
 
 
 @dataclass
@@ -114,19 +114,19 @@ def _redact_bookkeeping(
 
 
 def _move_member_cursor(tx: Transaction, target: ErasureTarget) -> None:
-    """Move a member cursor past the erased group, so that the walk continues after it."""
+    """Move a member cursor past the erased parent, so that the walk continues after it."""
     stream = load_streams(tx.db, tx.connection_id)[target.resource]
     after = replace(
         stream,
-        next_link=_remove_group(stream.next_link, target.id),
-        loop_mark=_remove_group(stream.loop_mark, target.id),
+        next_link=_remove_parent(stream.next_link, target.id),
+        loop_mark=_remove_parent(stream.loop_mark, target.id),
     )
     if after != stream:
         save_stream(tx, stream, after)
 
 
-def _remove_group(link: str | None, group: str) -> str | None:
-    return None if link is None else remove_group(link, group)
+def _remove_parent(link: str | None, parent: str) -> str | None:
+    return None if link is None else remove_parent(link, parent)
 
 
 def _append_deletion(

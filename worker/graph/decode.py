@@ -219,8 +219,9 @@ def _finish_page(page: Page, count: int) -> Page:
         hashes = [incoming.hash for incoming in page.rows.values()]
         hashes += [unread.source_hash for unread in page.undecoded.values()]
         digest = hashlib.blake2b(b"".join(hashes), digest_size=16)
-        digest.update(repr((sorted(page.removed), sorted(page.edges))).encode())
-        digest.update(repr((sorted(page.removed_edges), page.rejects)).encode())
+        digest.update(repr((sorted(page.removed), page.rejects)).encode())
+        for name, edges in page.edges.items():
+            digest.update(repr((name, sorted(edges.found), sorted(edges.removed))).encode())
         page.digest = digest.hexdigest()
     for key in page.conflicts:
         page.removed.pop(key, None)

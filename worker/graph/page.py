@@ -21,6 +21,15 @@ MAX_ODD_OBJECTS: Final = 1_000
 """Most odd objects of a page that are salvaged or rejected; more than Graph's pages have."""
 
 
+@dataclass
+class PageEdges:
+    """The edges of one resource on a page: pairs of a parent's id and a member's."""
+
+    found: dict[tuple[str, str], str] = field(default_factory=dict)
+    """With the type of the member."""
+    removed: dict[tuple[str, str], DeletedReason] = field(default_factory=dict)
+
+
 class RejectedObject(NamedTuple):
     """An object that cannot be decoded; ``key`` is its id if that is readable."""
 
@@ -42,8 +51,8 @@ class Page:
     undecoded: dict[str, UndecodedObject] = field(default_factory=dict)
     unchanged: list[str] = field(default_factory=list)
     removed: dict[str, DeletedReason] = field(default_factory=dict)
-    edges: dict[tuple[str, str], str] = field(default_factory=dict)
-    removed_edges: dict[tuple[str, str], DeletedReason] = field(default_factory=dict)
+    edges: dict[str, PageEdges] = field(default_factory=dict)
+    """By the name of their resource."""
     rejects: list[RejectedObject] = field(default_factory=list)
     skipped: int = 0
     """Objects that were not decoded, as the page had too many odd ones before them."""
@@ -65,6 +74,20 @@ class Page:
     def keys(self) -> list[str]:
         """The keys of all objects decoded from this page or unchanged."""
         return [*self.unchanged, *self.rows]
+
+    def get_edges(self, name: str) -> PageEdges:
+        """Return the edges of one resource; more can be added to them."""
+        return self.edges.setdefault(name, PageEdges())
+
+    @property
+    def edge_count(self) -> int:
+        """How many edges of all resources it has, removed ones not counted."""
+        return sum(len(one.found) for one in self.edges.values())
+
+    @property
+    def removal_count(self) -> int:
+        """How many objects and edges it removes."""
+        return len(self.removed) + sum(len(one.removed) for one in self.edges.values())
 
     def drop(self, key: str) -> None:
         """Remove an object's row."""

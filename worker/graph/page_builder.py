@@ -1,6 +1,7 @@
-"""Adds records to a page: rows with their hashes, removals, memberships, faults and rejects."""
+"""Adds records to a page: rows with their hashes, removals, edges, faults and rejects."""
 
 from collections.abc import Callable, Mapping
+from operator import attrgetter
 from typing import Final, Protocol
 
 import msgspec
@@ -8,6 +9,7 @@ from msgspec import UNSET, UnsetType
 
 from models.record import Record, Removed
 from models.resource import DeletedReason, Resource
+from models.resources import EDGES_IN
 from worker.graph.memberships import note_members
 from worker.graph.page import Page, RejectedObject
 from worker.graph.page_scanner import describe_error
@@ -71,7 +73,10 @@ def _build_put_row(page: Page, resource: Resource) -> PutRow:
     shape = get_shape(resource)
     hash_of = shape.hash_row
     rows, removed, conflicts = page.rows, page.removed, page.conflicts
-    has_members = bool(resource.relations)
+    relations = [
+        (attrgetter(edge.relation), page.get_edges(edge.name))
+        for edge in EDGES_IN.get(resource.name, ())
+    ]
 
     def put(
         record: Record,
@@ -92,8 +97,9 @@ def _build_put_row(page: Page, resource: Resource) -> PutRow:
         if key in rows:
             row, present = _merge_duplicate(rows[key], row, present)
         rows[key] = IncomingRow(row, present, hash_of(row), hash_source(shape, raw, present))
-        if has_members and record.members:  # type: ignore[attr-defined]
-            note_members(page, key, record.members)  # type: ignore[attr-defined]
+        for get_members, edges in relations:
+            if members := get_members(record):
+                note_members(edges, key, members)
 
     return put
 

@@ -30,8 +30,11 @@ _EXACT_LIMIT: Final = 1e15
 _SURROGATES: Final = dict.fromkeys(range(0xD800, 0xE000), "\N{REPLACEMENT CHARACTER}")
 _CLEAN_TABLE: Final = {0: None, **_SURROGATES}
 
-_REQUIRED: Final = ("id", "@removed", "members@delta")
-"""Properties without which an object has no meaning."""
+_REQUIRED: Final = ("id", "@removed")
+"""Properties without which an object has no meaning, and so have its relations."""
+
+_RELATION: Final = "@delta"
+"""Ends the name of a relation, such as ``members@delta``."""
 
 
 class ValueFaults:
@@ -50,7 +53,7 @@ class ValueFaults:
 def salvage_record(resource: Resource, text: str) -> tuple[Record, dict[str, str]]:
     """Parse an object; return it and its faults by property.
 
-    Raises ValueError if its id, its removal or its members cannot be read.
+    Raises ValueError if its id, its removal or one of its relations cannot be read.
     """
     sent = split_object(text)
     values, faults = {}, {}
@@ -58,7 +61,7 @@ def salvage_record(resource: Resource, text: str) -> tuple[Record, dict[str, str
         name = field.encode_name
         if name not in sent:
             continue
-        if name in _REQUIRED:
+        if name in _REQUIRED or name.endswith(_RELATION):
             values[field.name] = _decode_required(field, sent[name])
             continue
         wrong = ValueFaults()
@@ -95,7 +98,7 @@ def parse_member(text: str) -> MemberReference:
 def _decode_required(field: Any, text: str) -> Any:
     name = field.encode_name
     try:
-        if name == "members@delta":
+        if name.endswith(_RELATION):
             return [parse_member(item) for item in split_array(text)]
         value = _build_decoder(field.type)(text.encode())
     except (*JSON_ERRORS, ValueError) as error:

@@ -5,7 +5,6 @@ from typing import Final
 from urllib.parse import quote
 
 from models.resource import Resource
-from models.resources.group_members import GROUP_MEMBERS
 from models.source import Source
 from worker.graph.links import VERSION
 
@@ -69,13 +68,14 @@ def build_object_path(
     return f"{path}?{_build_select(resource, without, relations=False) if full else '$select=id'}"
 
 
-def build_members_path(group_id: str, *, top: int | None = None) -> str:
-    """Return the path of a group's direct members; ``top`` a page."""
-    source = GROUP_MEMBERS.source
-    path = source.path.replace("{id}", group_id)
-    return f"{VERSION}{path}?$select=id&$top={top or source.page_size}"
+def build_members_path(edge: Resource, parent_id: str, *, top: int | None = None) -> str:
+    """Return the path of the direct members of an edge's parent; ``top`` a page."""
+    path = edge.source.path.replace("{id}", parent_id)
+    return f"{VERSION}{path}?$select=id&$top={top or edge.source.page_size}"
 
 
-def build_member_of_path(kind: str, identity: str) -> str:
-    """Return the path of the groups that a user or group is a direct member of."""
-    return f"{VERSION}/{kind}/{identity}/memberOf?$select=id&$top=999"
+def build_member_of_path(edge: Resource, members: Resource, identity: str) -> str:
+    """Return the path of the parents that an object is a direct member of."""
+    assert edge.edge is not None, "only edges have members"
+    path = edge.edge.member_of.replace("{members}", members.name).replace("{id}", identity)
+    return f"{VERSION}{path}?$select=id&$top=999"

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from models.resource import Resource
+from models.resources import RESOURCES
 from worker.core.errors import ConnectionBroken, MalformedResponse
 from worker.graph.page import Page
 from worker.probe.answers import ProbeAnswer, ProbeAnswers, StopReason, is_transient
@@ -34,6 +36,7 @@ class Finding:
 Check = Callable[[ProbeAnswers], Finding | None]
 """Returns None if the check does not apply."""
 
+MEMBERSHIP: Final = "membership"
 TRIES_LATER: Final = "tries again later"
 MARKS_REFUSED: Final = "marks it refused and tries again every hour"
 NOT_LICENSED: Final = "leaves it out, as the tenant has no licence, and asks again every day"
@@ -88,13 +91,19 @@ def describe_consequence(
     return fails
 
 
+def name_edge(edge: Resource) -> str:
+    """Return what one edge is called: a membership, or what the member is, such as an owner."""
+    return MEMBERSHIP if edge.relation == "members" else edge.relation.removesuffix("s")
+
+
 def describe_page(page: Page, noun: str) -> str:
     """Return a page in numbers."""
     parts = [pluralize(page.count, noun)]
     if page.removed:
         parts.append(f"{len(page.removed):,} of them removed")
-    if page.edges:
-        parts.append(pluralize(len(page.edges), "membership"))
+    for name, edges in page.edges.items():
+        if edges.found:
+            parts.append(pluralize(len(edges.found), name_edge(RESOURCES[name])))
     for link, what in ((page.next_link, "a next link"), (page.delta_link, "a delta link")):
         if link is not None:
             parts.append(what)

@@ -4,10 +4,12 @@ from functools import partial
 from typing import Final
 
 from models.resource import Resource
+from models.resources import RESOURCES
 from models.resources.sites import SITES
 from models.resources.users import USERS
 from worker.probe.answers import ProbeAnswers, ProbeCall
 from worker.probe.findings import (
+    MEMBERSHIP,
     TRIES_LATER,
     Check,
     Finding,
@@ -15,6 +17,7 @@ from worker.probe.findings import (
     describe_consequence,
     describe_page,
     judge_call,
+    name_edge,
     pluralize,
 )
 from worker.probe.further import FURTHER, name_delta
@@ -147,8 +150,13 @@ def check_members(answers: ProbeAnswers) -> Finding | None:
         return None
     answered = [answers.get_page(asked) for asked in (ProbeCall.GROUPS, ProbeCall.GROUPS_NEXT)]
     pages = [page for page in answered if page is not None]
-    edges = sum(len(page.edges) + len(page.removed_edges) for page in pages)
-    seen = f"{pluralize(edges, 'membership')} in {pluralize(sum(p.count for p in pages), 'group')}"
+    edges = sum(
+        len(edges.found) + len(edges.removed)
+        for page in pages
+        for name, edges in page.edges.items()
+        if name_edge(RESOURCES[name]) == MEMBERSHIP
+    )
+    seen = f"{pluralize(edges, MEMBERSHIP)} in {pluralize(sum(p.count for p in pages), 'group')}"
     if edges:
         return Finding(name, Verdict.HOLDS, seen, "needs no call for the members of a group")
     return Finding(name, Verdict.UNKNOWN, seen, "treats groups as empty until members are reported")

@@ -31,7 +31,7 @@ from worker.graph.decode import decode_page
 from worker.graph.errors import classify_graph_response
 from worker.graph.links import VERSION, path_from_link, to_batch_url
 from worker.graph.memberships import parse_members
-from worker.graph.page import Page
+from worker.graph.page import Page, PageEdges
 from worker.graph.urls import (
     ORGANIZATION_PATH,
     build_delta_url,
@@ -138,9 +138,10 @@ class _Prober:
             return
         listed = self._ask_page(ProbeCall.GROUP_LIST, build_listing_url(GROUPS), GROUPS)
         if listed and listed.rows:
-            group, permission = next(iter(listed.rows)), GROUP_MEMBERS.permission
-            read = partial(parse_members_page, group)
-            self._ask(ProbeCall.MEMBERS, build_members_path(group), permission, read)
+            group, edge = next(iter(listed.rows)), GROUP_MEMBERS
+            read = partial(parse_members_page, edge, group)
+            path = build_members_path(edge, group)
+            self._ask(ProbeCall.MEMBERS, path, edge.permission, read)
 
     def ask_sites(self) -> None:
         self._ask_page(ProbeCall.ALL_SITES, build_listing_url(SITES), SITES)
@@ -268,10 +269,10 @@ def _build_item(
     )
 
 
-def parse_members_page(group_id: str, body: bytes) -> Page:
+def parse_members_page(edge: Resource, group_id: str, body: bytes) -> Page:
     """Parse the members of a group as a page. Raises MalformedResponse if the body is none."""
-    edges, link = parse_members(group_id, body)
-    return Page(count=len(edges), edges=edges, next_link=link)
+    found, link = parse_members(group_id, body)
+    return Page(count=len(found), edges={edge.name: PageEdges(found)}, next_link=link)
 
 
 def parse_organization_ids(response: ApiResponse) -> list[str]:

@@ -109,7 +109,8 @@ def shrink_page(stream: Stream, error: MirrorError, moment: datetime) -> Stream 
     if stream.phase is Phase.DELTA:
         return replace_round_by_walk(after)
     if parse_member_cursor(stream.next_link) is not None:
-        return replace(after, next_link=shrink_member_pages(stream.next_link or "", size))
+        link = shrink_member_pages(stream.next_link or "", stream.carried_edges, size)
+        return replace(after, next_link=link)
     since = stream.walk_started_at or moment
     return start_walk(after, since, None, is_drift_measured=stream.drift is not None)
 

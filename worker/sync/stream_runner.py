@@ -333,7 +333,7 @@ class StreamRunner:
         self.stream = load_page(
             self.context, behind, read.page, read.encoded_rows, has_pending_removals=waiting
         )
-        self.pending_removals += len(read.page.removed) + len(read.page.removed_edges)
+        self.pending_removals += read.page.removal_count
 
     def _stop(self, after: Stream, error: MirrorError) -> None:
         self._save(after)

@@ -251,4 +251,5 @@ def find_bookkeeping_resource(db: sa.Connection, connection_id: int, key: str) -
     """Return the resource of an object that only the bookkeeping tables mention."""
     values = {"id": connection_id, "key": key}
     found: str | None = db.execute(_BOOKKEEPING_RESOURCE, values).scalar()
-    return found
+    # A part about the members of an object has the name of the edges.
+    return found and (RESOURCES[found].parent or found)

@@ -62,7 +62,7 @@ def _render_returned(edge: Resource) -> str:
         select {", ".join(edge.column_names)} from {DIRECTORY}.{edge.name} e
          where {_render_endpoints_live(edge)}
            and not exists (select from sync.unresolved n
-                where n.connection_id = e.connection_id and n.resource = '{edge.parent}'
+                where n.connection_id = e.connection_id and n.resource = '{edge.name}'
                   and n.kind = '{PartKind.MEMBERS}' and n.key = e.{parent}::text)
          limit {RECHECK_BATCH}
     """

@@ -11,7 +11,7 @@ from sqlalchemy import BigInteger, bindparam, select
 from sqlalchemy.dialects.postgresql import insert
 
 from models.resource import Resource
-from models.resources import RESOURCES, STREAMED
+from models.resources import EDGES_IN, STREAMED
 from models.source import Mode, Source
 from models.stream import NOT_LICENSED_PHASE, Phase, compute_late_after, streams
 from worker.conditions.reasons import NOT_LICENSED, is_not_licensed
@@ -103,7 +103,7 @@ class Stream:
         """
         if self.is_initial or not carried.is_edge or self.walked_columns is None:
             return self.is_initial
-        return set(self.resource.relations).isdisjoint(self.walked_columns)
+        return carried.relation not in self.walked_columns
 
     @property
     def unasked_columns(self) -> int:
@@ -162,10 +162,15 @@ class Stream:
         return self.delta_link is not None and self.source.follows_delta
 
     @property
+    def carried_edges(self) -> tuple[Resource, ...]:
+        """The edges that this stream's walk reads inside its objects."""
+        edges, left_out = EDGES_IN.get(self.name, ()), self.left_out
+        return tuple(one for one in edges if one.relation not in left_out) if left_out else edges
+
+    @property
     def carried_resources(self) -> tuple[Resource, ...]:
         """The resources that this stream's walk reads: itself, and edges inside it."""
-        inside = (r for r in RESOURCES.values() if r.parent == self.name)
-        return (self.resource, *inside)
+        return (self.resource, *self.carried_edges)
 
 
 def find_untold_columns(resource: Resource, walked: Collection[str] | None) -> int:

@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from models.base import DIRECTORY
 from models.resource import OWNER, Resource
-from models.resources import EDGE_ENDS, EDGES, RESOURCES, STREAMED
+from models.resources import EDGES, RESOURCES, STREAMED
 from models.unresolved import NoAnswer, Part, PartKind
 from worker.core.errors import RetryLater
 from worker.store.engine import get_driver_connection
@@ -84,10 +84,12 @@ def _render_names(names: Iterable[str]) -> str:
 
 def _build_stream_expression() -> str:
     """Return an SQL expression for the stream that a part belongs to."""
-    cases = [
-        f"when kind in ('members', 'member_of') and resource in ({_render_names(EDGE_ENDS)})"
+    cases = [f"when resource = '{edge.name}' then '{edge.parent}'" for edge in EDGES]
+    cases += [
+        f"when kind = 'member_of' and resource = '{edge.edge.unreported_after_restore}'"
         f" then '{edge.parent}'"
         for edge in EDGES
+        if edge.edge and edge.edge.unreported_after_restore
     ]
     cases += [
         f"when kind = 'assignments' and resource in ({_render_names(one.partition.references)})"
@@ -161,14 +163,13 @@ def resolve_objects(
 def resolve_deleted(tx: Transaction) -> None:
     """Delete the parts of objects that have been deleted meanwhile."""
     for resource in RESOURCES.values():
-        if resource.is_edge:
-            continue
-        kind = get_key_array_type(resource).removesuffix("[]")
+        objects = RESOURCES[resource.parent or resource.name]
+        kind = get_key_array_type(objects).removesuffix("[]")
         statement = (
             "delete from sync.unresolved u where u.connection_id = %s and u.resource = %s"
-            f" and exists (select from {DIRECTORY}.{resource.name} t"
+            f" and exists (select from {DIRECTORY}.{objects.name} t"
             f" where t.{OWNER} = u.connection_id and t.deleted_at is not null"
-            f" and t.{resource.key[0]} = case when u.kind <> 'deletions' then u.key::{kind} end)"
+            f" and t.{objects.key[0]} = case when u.kind <> 'deletions' then u.key::{kind} end)"
         )
         with get_driver_connection(tx.db).cursor() as cursor:
             cursor.execute(statement, (tx.connection_id, resource.name))
@@ -204,7 +205,7 @@ class SweepExclusions(NamedTuple):
     """Objects that no sweep may judge, because Graph does not answer for them."""
 
     keys: set[str]
-    """The objects; for memberships, the groups."""
+    """The objects; for edges, their parents."""
     parts: set[str]
     """Objects that a partitioned walk goes through and got no answer for."""
 
@@ -213,7 +214,7 @@ def load_sweep_exclusions(tx: Transaction, resource: Resource) -> SweepExclusion
     """Return what no sweep of a resource may judge; bounded by ``MAX_UNRESOLVED``."""
     keys = list_unresolved_keys(tx, resource.parent or resource.name, *_OBJECTS)
     if resource.is_edge:
-        keys |= list_unresolved_keys(tx, resource.parent, PartKind.MEMBERS)
+        keys |= list_unresolved_keys(tx, resource.name, PartKind.MEMBERS)
     if not resource.partition:
         return SweepExclusions(keys, set())
     parts = list_unresolved_keys(tx, resource.partitioned_by, PartKind.ASSIGNMENTS)
@@ -248,12 +249,13 @@ def _render_summary(lines: list[str], number: int) -> str:
 
 def describe_part(part: Part) -> str:
     """Return a part in words."""
-    noun = part.resource.removesuffix("s").replace("_", " ")
+    resource = RESOURCES[part.resource]
+    noun = (resource.parent or resource.name).removesuffix("s").replace("_", " ")
     return {
         PartKind.OBJECT: f"{noun} {part.key}",
         PartKind.UNLISTED: f"{noun} {part.key}",
         PartKind.DELETIONS: "deletions",
-        PartKind.MEMBERS: f"members of {noun} {part.key}",
+        PartKind.MEMBERS: f"{resource.relation} of {noun} {part.key}",
         PartKind.MEMBER_OF: f"groups of {noun} {part.key}",
         PartKind.ASSIGNMENTS: f"assignments of {noun} {part.key}",
     }[part.kind]

@@ -30,7 +30,7 @@ _FIND = f"""
     update sync.candidates set found = true where {OF_RESOURCE} and key =
     any(%(keys)s::text::text[])
 """
-_LEAVE_GROUPS = f"""
+_LEAVE_PARENTS = f"""
     delete from sync.candidates where {OF_RESOURCE}
        and split_part(key, '/', 1) = any(%(keys)s::text::text[])
 """
@@ -99,10 +99,10 @@ def mark_found(tx: Transaction, resource: Resource, keys: Collection[str]) -> No
         execute_for_resource(tx, _FIND, resource, keys=encode_array(list(keys)))
 
 
-def drop_group_candidates(tx: Transaction, resource: Resource, groups: Collection[str]) -> None:
-    """Remove the memberships of these groups from the candidates."""
-    if groups:
-        execute_for_resource(tx, _LEAVE_GROUPS, resource, keys=encode_array(list(groups)))
+def drop_candidates_of(tx: Transaction, edge: Resource, parents: Collection[str]) -> None:
+    """Remove the edges of these parents from the candidates."""
+    if parents:
+        execute_for_resource(tx, _LEAVE_PARENTS, edge, keys=encode_array(list(parents)))
 
 
 def drop_unasked_candidates(

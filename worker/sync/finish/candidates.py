@@ -63,8 +63,8 @@ class SweepCandidates:
     """Rows to be deleted, by resource."""
     hold_reasons: dict[str, str] = field(default_factory=dict)
     """Why the candidates of a resource wait for approval."""
-    has_hidden_members: bool = False
-    """Whether last memberships of groups with hidden members are held."""
+    hiding_edges: set[str] = field(default_factory=set)
+    """Names of the edges of which last ones of parents with hidden members are held."""
     keys_to_confirm: dict[str, list[str]] = field(default_factory=dict)
     doubtful_counts: dict[str, int] = field(default_factory=dict)
     """How many candidates of each resource ``keys_to_confirm`` samples."""
@@ -117,7 +117,8 @@ def _judge_resource(
 ) -> None:
     """Count the deletions of one resource, or hold them if they are implausible."""
     numbers = count_candidates(tx, resource)
-    candidates.has_hidden_members = candidates.has_hidden_members or numbers.hidden > 0
+    if numbers.hidden:
+        candidates.hiding_edges.add(resource.name)
     explained = count_live_removals(tx, resource) - numbers.announced_hidden
     going = numbers.unexplained + explained
     empty = numbers.unexplained > 0 and not complete.is_best_effort

@@ -15,8 +15,8 @@ from worker.sync.sources.by_id import classify_objects
 from worker.sync.sources.member_lists import find_members
 from worker.sync.sources.members import build_members_part
 
-MAX_GROUPS_READ: Final = MAX_BATCH_ITEMS
-"""Groups whose members are read to confirm memberships: one ``$batch``."""
+MAX_PARENTS_READ: Final = MAX_BATCH_ITEMS
+"""Parents whose members are read to confirm edges: one ``$batch``."""
 
 
 def confirm_candidates(client: GraphClient, candidates: SweepCandidates) -> Confirmation:
@@ -54,11 +54,13 @@ def _confirm_objects(
 def _confirm_edges(
     client: GraphClient, resource: Resource, keys: list[str], confirmed: Confirmation
 ) -> None:
-    """Read the current member lists of some of the groups concerned."""
-    groups = sorted({parse_edge_key(key)[0] for key in keys})
-    chosen = sample(groups, all_up_to=MAX_GROUPS_READ, size=MAX_GROUPS_READ)
-    if len(chosen) < len(groups):
+    """Read the current member lists of some of the parents concerned."""
+    parents = sorted({parse_edge_key(key)[0] for key in keys})
+    chosen = sample(parents, all_up_to=MAX_PARENTS_READ, size=MAX_PARENTS_READ)
+    if len(chosen) < len(parents):
         confirmed.sampled_resources.add(resource.name)
-    confirmed.existing[resource.name], unknown = find_members(client, chosen, set(keys))
+    confirmed.existing[resource.name], unknown = find_members(client, resource, chosen, set(keys))
     confirmed.asked_counts[resource.name] = len(chosen)
-    confirmed.unanswered |= {build_members_part(group): why for group, why in unknown.items()}
+    confirmed.unanswered |= {
+        build_members_part(resource, parent): why for parent, why in unknown.items()
+    }

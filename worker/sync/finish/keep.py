@@ -35,17 +35,15 @@ class KeptCandidates:
 
     kept_keys: dict[str, set[str]] = field(default_factory=dict)
     """Candidates that stay, by resource."""
-    kept_groups: set[str] = field(default_factory=set)
-    """Groups whose memberships stay."""
+    kept_parents: dict[str, set[str]] = field(default_factory=dict)
+    """Parents whose edges stay, by resource."""
     weak_resources: set[str] = field(default_factory=set)
     """Resources with too few answers in the sample: only sampled rows may be deleted."""
     unanswered: dict[Part, NoAnswer] = field(default_factory=dict)
 
     @property
     def has_any(self) -> bool:
-        return bool(self.kept_groups or self.weak_resources or self.unanswered) or any(
-            self.kept_keys.values()
-        )
+        return bool(self.weak_resources or self.unanswered) or any(self.kept_keys.values())
 
     @property
     def needs_walk(self) -> bool:
@@ -95,13 +93,15 @@ def decide_kept(
         spared.kept_keys[name] = kept | confirmed.existing.get(name, set())
         if _is_weakly_confirmed(name, confirmed):
             spared.weak_resources.add(name)
-    spared.kept_groups = {part.key for part in spared.unanswered if part.kind is PartKind.MEMBERS}
+    for part in spared.unanswered:
+        if part.kind is PartKind.MEMBERS:
+            spared.kept_parents.setdefault(part.resource, set()).add(part.key)
     return spared
 
 
 def _build_part(name: str, key: str) -> Part:
     if RESOURCES[name].is_edge:
-        return Part(RESOURCES[name].parent, PartKind.MEMBERS, parse_edge_key(key)[0])
+        return Part(name, PartKind.MEMBERS, parse_edge_key(key)[0])
     return Part(name, PartKind.UNLISTED, key)
 
 
@@ -111,7 +111,6 @@ def _is_object_of(name: str, part: Part) -> bool:
 
 def _is_weakly_confirmed(name: str, confirmed: Confirmation) -> bool:
     """Whether fewer than half of a sample were answered: too few to delete the rest."""
-    owner = RESOURCES[name].parent or name
     kind = PartKind.MEMBERS if RESOURCES[name].is_edge else PartKind.OBJECT
-    silent = sum(part.resource == owner and part.kind is kind for part in confirmed.unanswered)
+    silent = sum(part.resource == name and part.kind is kind for part in confirmed.unanswered)
     return name in confirmed.sampled_resources and 2 * silent > confirmed.asked_counts.get(name, 0)

@@ -23,7 +23,7 @@ from worker.store.state.streams import Stream, save_stream
 from worker.store.state.unresolved import WHOLE_RESOURCE, resolve_parts
 from worker.store.sweep.candidates import (
     drop_candidates,
-    drop_group_candidates,
+    drop_candidates_of,
     drop_judged_removals,
     drop_unasked_candidates,
     hold_hidden_candidates,
@@ -103,7 +103,7 @@ def _keep_candidates(
             drop_candidates(tx, resource, spared.kept_keys[name] & apart)
             mark_found(tx, resource, spared.kept_keys[name] - apart)
             if resource.is_edge:
-                drop_group_candidates(tx, resource, spared.kept_groups)
+                drop_candidates_of(tx, resource, spared.kept_parents.get(name, ()))
             if name in spared.weak_resources:
                 asked = candidates.keys_to_confirm.get(name, [])
                 spared.add_unasked(name, drop_unasked_candidates(tx, resource, asked))
@@ -152,8 +152,7 @@ def _hold_candidates(
 
 def _list_edges_with_hidden(candidates: SweepCandidates) -> list[Resource]:
     """Return the edges of which Graph hides some, so that their absence proves nothing."""
-    carried = candidates.stream.carried_resources
-    return [of for of in carried if of.is_edge and candidates.has_hidden_members]
+    return [of for of in candidates.stream.carried_edges if of.name in candidates.hiding_edges]
 
 
 def _finish_walk(
@@ -205,7 +204,7 @@ def _finish_removals(tx: Transaction, candidates: SweepCandidates, resource: Res
     """Drop the removals that waited for the end of the walk, except those that are held."""
     if resource.name in candidates.hold_reasons:
         hold_removals(tx, resource)
-    elif candidates.has_hidden_members and resource.is_edge:
+    elif resource.name in candidates.hiding_edges:
         drop_judged_removals(tx, resource)
     else:
         drop_removals(tx, resource)

@@ -36,12 +36,13 @@ def drop_erased(page: Page, resource: Resource, erased: ErasedObjects) -> None:
     page.removed = {key: why for key, why in page.removed.items() if key not in erased}
     page.conflicts = {key for key in page.conflicts if key not in erased}
     page.rejects = [one for one in page.rejects if one.key not in erased]
-    page.edges = without_erased(page.edges, erased)
-    page.removed_edges = without_erased(page.removed_edges, erased)
+    for edges in page.edges.values():
+        edges.found = without_erased(edges.found, erased)
+        edges.removed = without_erased(edges.removed, erased)
 
 
 def without_erased(edges: Mapping[Pair, V], erased: ErasedObjects) -> dict[Pair, V]:
-    """Return the memberships whose ends are both not erased."""
+    """Return the edges whose ends are both not erased."""
     if not erased:
         return dict(edges)
     gone = _select_erased((end for pair in edges for end in pair), erased)

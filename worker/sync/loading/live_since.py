@@ -4,7 +4,8 @@ Rows of a first load existed before, for an unknown time. So did rows of a mirro
 Graph did not return until now: malformed objects, and members and assignments of unanswered parts.
 """
 
-from models.resources import EDGE_ENDS
+from models.resource import Resource
+from models.resources import list_edge_ends
 from models.stream import Phase
 from models.unresolved import PartKind
 from worker.store.lease import Transaction
@@ -32,25 +33,27 @@ def find_rows_live_since(context: SliceContext, tx: Transaction, stream: Stream)
     return LiveSince(tx.moment, list_quarantined_keys(tx, stream.name) if noted else frozenset())
 
 
-def find_members_live_since(context: SliceContext, tx: Transaction, groups: Stream) -> LiveSince:
-    """Return since when the memberships that come with groups are live."""
-    if not groups.can_date_changes(tx.moment):
-        return NOT_OBSERVED
-    if any(map(groups.is_first_read, groups.carried_resources)):
+def find_members_live_since(
+    context: SliceContext, tx: Transaction, parents: Stream, edge: Resource
+) -> LiveSince:
+    """Return since when the edges that come with their parents are live."""
+    if not parents.can_date_changes(tx.moment) or parents.is_first_read(edge):
         return NOT_OBSERVED
     unknown: set[str] = set()
-    if context.has_quarantined.get(groups.name):
-        unknown |= list_quarantined_keys(tx, groups.name)
+    if context.has_quarantined.get(parents.name):
+        unknown |= list_quarantined_keys(tx, parents.name)
     if context.has_unresolved:
-        unknown |= list_unresolved_keys(tx, groups.name, PartKind.MEMBERS)
-    return LiveSince(tx.moment, unknown, is_full_walk=groups.phase is Phase.LISTING)
+        unknown |= list_unresolved_keys(tx, edge.name, PartKind.MEMBERS)
+    return LiveSince(tx.moment, unknown, is_full_walk=parents.phase is Phase.LISTING)
 
 
-def find_restored_live_since(context: SliceContext, tx: Transaction, groups: Stream) -> LiveSince:
-    """Return since when the memberships of users and groups restored in this slice are live.
+def find_restored_live_since(
+    context: SliceContext, tx: Transaction, parents: Stream, edge: Resource
+) -> LiveSince:
+    """Return since when the edges of objects restored in this slice are live.
 
     The rounds before date the restoration, and they may have been the first for a long time.
     """
-    if context.unobserved_streams & EDGE_ENDS:
+    if not context.unobserved_streams.isdisjoint(list_edge_ends(edge)):
         return NOT_OBSERVED
-    return find_members_live_since(context, tx, groups)
+    return find_members_live_since(context, tx, parents, edge)

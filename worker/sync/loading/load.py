@@ -1,4 +1,4 @@
-"""Load one page: rows, memberships, events, evidence and cursor, in one transaction."""
+"""Load one page: rows, edges, events, evidence and cursor, in one transaction."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -23,7 +23,7 @@ from worker.sync.advance import advance_page
 from worker.sync.context import SliceContext
 from worker.sync.loading.erased_filter import drop_erased
 from worker.sync.loading.live_since import find_members_live_since, find_rows_live_since
-from worker.sync.loading.rejected_rows import find_edge_resource, quarantine_rejected_rows
+from worker.sync.loading.rejected_rows import quarantine_rejected_rows
 from worker.sync.state import add_drift
 
 CONFLICT_REASON: Final = "came both live and removed in one page; it is read again by its id"
@@ -84,13 +84,13 @@ def _commit(
     withdraw: bool,
     assume_new: bool,
 ) -> Stream:
-    edges = find_edge_resource(stream.resource)
+    edges = stream.carried_edges
     with context.open_transaction() as tx:
         _decode_changed(tx, stream, page)
         drop_erased(page, stream.resource, context.erased)
         after = advance_page(stream, page, context.started_at, context.policy, context.jitter)
         # A group is repeated on each page that has some of its members.
-        new_rows = assume_new and edges is None
+        new_rows = assume_new and not edges
         begun = find_rows_live_since(context, tx, stream)
         rows = merge_rows(
             tx,
@@ -102,14 +102,15 @@ def _commit(
             untold=stream.untold_columns,
         )
         changes = [(stream.resource, rows)]
-        if edges is not None:
-            begun = find_members_live_since(context, tx, stream)
-            some = merge_edges(tx, edges, page.edges, assume_new=assume_new, live_since=begun)
-            changes.append((edges, some))
+        for edge in edges:
+            if found := page.get_edges(edge.name).found:
+                begun = find_members_live_since(context, tx, stream, edge)
+                some = merge_edges(tx, edge, found, assume_new=assume_new, live_since=begun)
+                changes.append((edge, some))
         after = _append_events(context, tx, after, changes)
         if withdraw:
-            _withdraw_reappeared(tx, stream.resource, edges, page)
-        _save_removals(tx, stream.resource, edges, page)
+            _withdraw_reappeared(tx, stream, page)
+        _save_removals(tx, stream, page)
         _note_rejects(context, tx, stream, page)
         context.save_unresolved(tx, page.unanswered_parts)
         if context.has_unresolved:
@@ -117,7 +118,7 @@ def _commit(
             listed = stream.phase is Phase.LISTING
             resolve_objects(tx, stream.resource, page.keys, listed=listed)
         if stream.phase is Phase.LISTING:
-            _note_seen(tx, stream, edges, page)
+            _note_seen(tx, stream, page)
         save_stream(tx, stream, after)
         hit_failpoint("page-written")
     return after
@@ -152,19 +153,21 @@ def _decode_changed(tx: Transaction, stream: Stream, page: Page) -> None:
             clear_columns(page.rows, stream.resource, stream.left_out_columns)
 
 
-def _withdraw_reappeared(
-    tx: Transaction, resource: Resource, edges: Resource | None, page: Page
-) -> None:
-    withdraw_removals(tx, resource, page.keys)
-    if edges is not None:
-        withdraw_removals(tx, edges, [render_edge_key(pair) for pair in page.edges])
+def _withdraw_reappeared(tx: Transaction, stream: Stream, page: Page) -> None:
+    withdraw_removals(tx, stream.resource, page.keys)
+    for edge in stream.carried_edges:
+        withdraw_removals(tx, edge, _list_edge_keys(edge, page))
 
 
-def _save_removals(tx: Transaction, resource: Resource, edges: Resource | None, page: Page) -> None:
-    note_removals(tx, resource, page.removed)
-    if edges is not None:
-        reasons = {render_edge_key(pair): why for pair, why in page.removed_edges.items()}
-        note_removals(tx, edges, reasons)
+def _list_edge_keys(edge: Resource, page: Page) -> list[str]:
+    return [render_edge_key(pair) for pair in page.get_edges(edge.name).found]
+
+
+def _save_removals(tx: Transaction, stream: Stream, page: Page) -> None:
+    note_removals(tx, stream.resource, page.removed)
+    for edge in stream.carried_edges:
+        removed = page.get_edges(edge.name).removed
+        note_removals(tx, edge, {render_edge_key(pair): why for pair, why in removed.items()})
 
 
 def _note_rejects(context: SliceContext, tx: Transaction, stream: Stream, page: Page) -> None:
@@ -180,7 +183,7 @@ def _note_rejects(context: SliceContext, tx: Transaction, stream: Stream, page: 
         context.has_quarantined[stream.name] = True
 
 
-def _note_seen(tx: Transaction, stream: Stream, edges: Resource | None, page: Page) -> None:
+def _note_seen(tx: Transaction, stream: Stream, page: Page) -> None:
     everything = (1 << len(stream.resource.columns)) - 1
     unasked = stream.unasked_columns
     """Columns that are not asked for count as sent: their absence is no reason to clear them."""
@@ -189,6 +192,6 @@ def _note_seen(tx: Transaction, stream: Stream, edges: Resource | None, page: Pa
     ]
     apart = [r.key for r in page.rejects if r.key is not None] + sorted(page.conflicts)
     seen = [SeenKeys(stream.resource, page.keys + apart, present + [everything] * len(apart))]
-    if edges is not None and page.edges:
-        seen.append(SeenKeys(edges, [render_edge_key(pair) for pair in page.edges]))
+    edges = [(edge, _list_edge_keys(edge, page)) for edge in stream.carried_edges]
+    seen += [SeenKeys(edge, keys) for edge, keys in edges if keys]
     note_seen(tx, stream.walk_id, stream.page_no, seen)

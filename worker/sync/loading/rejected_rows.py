@@ -30,11 +30,6 @@ def _raise_roll_back() -> NoReturn:
     raise _RollBack
 
 
-def find_edge_resource(resource: Resource) -> Resource | None:
-    """Return the resource whose objects are nested in those of this one, if any."""
-    return next((one for one in RESOURCES.values() if one.parent == resource.name), None)
-
-
 def quarantine_rejected_rows(
     context: SliceContext, resource: Resource, page: Page, error: Exception
 ) -> bool:
@@ -45,7 +40,8 @@ def quarantine_rejected_rows(
     """
     if not _is_data_error(error):
         return False
-    objects = list(dict.fromkeys([*page.rows, *(group for group, _ in page.edges)]))
+    parents = (pair[0] for edges in page.edges.values() for pair in edges.found)
+    objects = list(dict.fromkeys([*page.rows, *parents]))
     if not objects or _try_store(context, resource, page, ()) is not None:
         return False
     refused = dict(_bisect(context, resource, page, objects, accepted=[]))
@@ -70,8 +66,9 @@ def _is_data_error(error: Exception) -> bool:
 
 
 def _drop_members(page: Page, key: str) -> None:
-    page.edges = {pair: kind for pair, kind in page.edges.items() if pair[0] != key}
-    page.removed_edges = {pair: why for pair, why in page.removed_edges.items() if pair[0] != key}
+    for edges in page.edges.values():
+        edges.found = {pair: kind for pair, kind in edges.found.items() if pair[0] != key}
+        edges.removed = {pair: why for pair, why in edges.removed.items() if pair[0] != key}
 
 
 def _bisect(
@@ -102,14 +99,13 @@ def _try_store(
 ) -> str | None:
     """Return the SQL state with which Postgres refuses some objects, or None; store nothing."""
     chosen = set(objects)
-    edges = find_edge_resource(resource)
     try:
         with context.open_transaction() as tx:
             rows = {key: one for key, one in page.rows.items() if key in chosen}
             changes = [(resource, merge_rows(tx, resource, rows))]
-            if edges is not None:
-                pairs = {pair: kind for pair, kind in page.edges.items() if pair[0] in chosen}
-                changes.append((edges, merge_edges(tx, edges, pairs)))
+            for name, edges in page.edges.items():
+                pairs = {pair: kind for pair, kind in edges.found.items() if pair[0] in chosen}
+                changes.append((RESOURCES[name], merge_edges(tx, RESOURCES[name], pairs)))
             append_events(tx, changes, run_id=context.run.id)
             _raise_roll_back()
     except _RollBack:

@@ -81,9 +81,9 @@ def _fetch_assignments(client: GraphClient, stream: Stream) -> FetchedPage:
 
 
 def _prepare_member_fetch(context: SliceContext, stream: Stream, place: MemberCursor) -> Fetch:
-    """Return the fetch for a member page; the next groups are read here, on the loader's thread."""
-    client, top = context.client, stream.page_size
+    """Return the fetch for a member page; the next parents are read on the loader's thread."""
+    client, edges, top = context.client, stream.carried_edges, stream.page_size
     with context.database.open_transaction() as db:
         number = context.lease.connection_id
-        groups = list_live_ids(db, number, stream.resource, place.after, place.free_slots)
-    return lambda: FetchedPage(stream, fetch_member_page(client, place, groups, top=top))
+        parents = list_live_ids(db, number, stream.resource, place.after, place.free_slots)
+    return lambda: FetchedPage(stream, fetch_member_page(client, edges, place, parents, top=top))

@@ -1,11 +1,12 @@
-"""Fetch the member lists of groups."""
+"""Fetch the member lists of parents, and the parents of members."""
 
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from models.resources.group_members import GROUP_MEMBERS
+from models.resource import Resource
+from models.resources import RESOURCES, list_member_resources
 from models.unresolved import NoAnswer
 from worker.core.errors import MalformedResponse, MirrorError
 from worker.graph.client import GraphClient
@@ -22,17 +23,18 @@ MAX_IDLE_PAGES: Final = 50
 
 
 SelectMembers = Callable[[str, Mapping[Pair, str]], dict[str, str]]
-"""Return the wanted memberships, edge key to member type, of a page of one list."""
+"""Return the wanted edges, by key with the member's type, of a page of one list."""
 
 
 class MemberListReader:
     """Reads several lists in parallel, page by page; a failure affects only its own list.
 
-    It keeps the memberships that ``named`` selects, and 16 bytes for each page.
+    It keeps the edges that ``named`` selects, and 16 bytes for each page.
     """
 
-    def __init__(self, client: GraphClient, named: SelectMembers) -> None:
+    def __init__(self, client: GraphClient, edge: Resource, named: SelectMembers) -> None:
         self._client = client
+        self._edge = edge
         self._select = named
         self._page_digests: dict[str, set[bytes]] = {}
         self.edges: dict[str, str] = {}
@@ -46,7 +48,7 @@ class MemberListReader:
             for one, response in fetch_each(self._client, targets).items():
                 try:
                     link, is_new = self._add_page(one, response)
-                    idle[one] = count_idle_pages(idle[one], 0, int(is_new))
+                    idle[one] = count_idle_pages(self._edge, idle[one], 0, int(is_new))
                 except MirrorError as error:
                     errors[one] = error
                     continue
@@ -60,7 +62,7 @@ class MemberListReader:
         if response.status in GONE_STATUSES:
             self.gone_owners.add(one)
             return None, True
-        error = error_from_response(response, GROUP_MEMBERS.permission)
+        error = error_from_response(response, self._edge.permission)
         if error is not None:
             raise error
         edges, link = parse_members(one, response.body)
@@ -80,41 +82,39 @@ class MemberListReader:
 
 
 def find_members(
-    client: GraphClient, groups: Iterable[str], wanted: Collection[str]
+    client: GraphClient, edge: Resource, parents: Iterable[str], wanted: Collection[str]
 ) -> tuple[set[str], dict[str, NoAnswer]]:
-    """Return which of the ``wanted`` memberships, by edge key, the groups' lists show.
+    """Return which of the ``wanted`` edges, by key, the lists of their parents show.
 
-    A deleted group has none. The second value names the groups that Graph gave no answer for.
+    A deleted parent has none. The second value names the parents that Graph gave no answer for.
     """
 
     def named(_: str, edges: Mapping[Pair, str]) -> dict[str, str]:
         keys = {render_edge_key(pair): kind for pair, kind in edges.items()}
         return {key: kind for key, kind in keys.items() if key in wanted}
 
-    lists = MemberListReader(client, named)
-    lists.read({group: build_members_path(group) for group in groups})
+    lists = MemberListReader(client, edge, named)
+    lists.read({one: build_members_path(edge, one) for one in parents})
     return set(lists.edges), lists.unknown
 
 
-def count_idle_pages(idle: int, before: int, now: int) -> int:
+def count_idle_pages(edge: Resource, idle: int, before: int, now: int) -> int:
     """Return how many consecutive pages have not made a list grow, the latest included.
 
     Single pages may be empty. Raises MalformedResponse after so many that the list will never end.
     """
     idle = 0 if now > before else idle + 1
     if idle > MAX_IDLE_PAGES:
-        raise MalformedResponse(
-            "Graph's next links form a cycle", resource="group_members", after=600
-        )
+        raise MalformedResponse("Graph's next links form a cycle", resource=edge.name, after=600)
     return idle
 
 
 @dataclass
-class MemberGroups:
-    """The groups that some members are directly in: edge key to member type.
+class MemberParents:
+    """The parents that some members are directly in: edge key to member type.
 
-    For ``unlisted_members``, only the groups' own lists show memberships, as they are no users or
-    groups, or are deleted; for ``unknown``, Graph gave no answer.
+    For ``unlisted_members``, only the parents' own lists show edges, as Graph has no list by
+    member, or they are deleted; for ``unknown``, Graph gave no answer.
     """
 
     edges: dict[str, str]
@@ -122,20 +122,21 @@ class MemberGroups:
     unknown: dict[str, NoAnswer]
 
 
-def fetch_member_groups(client: GraphClient, members: Mapping[str, str]) -> MemberGroups:
-    """Return the groups that each member (id to member type) is directly in."""
-    others = {one for one, kind in members.items() if kind not in ("user", "group")}
+def fetch_member_parents(
+    client: GraphClient, edge: Resource, members: Mapping[str, str]
+) -> MemberParents:
+    """Return the parents that each member (id to member type) is directly in."""
+    by_type = {one.member_type: one for one in list_member_resources(edge)}
+    parent_type = RESOURCES[edge.parent].member_type
+    listed = {one: by_type[kind] for one, kind in members.items() if kind in by_type}
+    if edge.edge is None or not edge.edge.member_of:
+        listed = {}
 
     def named(one: str, edges: Mapping[Pair, str]) -> dict[str, str]:
-        groups = [group for (_, group), kind in edges.items() if kind == "group"]
-        return {render_edge_key((group, one)): members[one] for group in groups}
+        parents = [parent for (_, parent), kind in edges.items() if kind == parent_type]
+        return {render_edge_key((parent, one)): members[one] for parent in parents}
 
-    lists = MemberListReader(client, named)
-    lists.read(
-        {
-            one: build_member_of_path(f"{kind}s", one)
-            for one, kind in members.items()
-            if one not in others
-        }
-    )
-    return MemberGroups(lists.edges, others | lists.gone_owners, lists.unknown)
+    lists = MemberListReader(client, edge, named)
+    lists.read({one: build_member_of_path(edge, of, one) for one, of in listed.items()})
+    others = members.keys() - listed.keys()
+    return MemberParents(lists.edges, others | lists.gone_owners, lists.unknown)

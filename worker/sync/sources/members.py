@@ -1,8 +1,9 @@
-"""Member pages: read memberships by list where a tenant has no delta.
+"""Member pages: read edges by list where a tenant has no delta.
 
-After the list of groups come their members, 19 groups in parallel: each page is one ``$batch``, so
-a page stays small however large a group is. The position in the walk is kept in the stream's next
-link: the last group that was begun, and a next link for each unfinished one.
+After the list of parents come their members, 19 parents in parallel: each page is one ``$batch``,
+so a page stays small however large a group is. The position in the walk is kept in the stream's
+next link: the edge, the last parent that was begun, and a next link for each unfinished one. After
+the last parent of one edge comes the first of the next edge.
 """
 
 import hashlib
@@ -12,9 +13,7 @@ from uuid import UUID
 
 import msgspec
 
-from models.resource import DeletedReason
-from models.resources.group_members import GROUP_MEMBERS
-from models.resources.groups import GROUPS
+from models.resource import DeletedReason, Resource
 from models.unresolved import Part, PartKind
 from worker.core.errors import (
     ConnectionBroken,
@@ -39,29 +38,41 @@ MEMBERS_PER_PAGE: Final = 999
 """Members on a page."""
 
 MIN_MEMBERS_PER_PAGE: Final = 100
-"""Members on a page at which the size no longer explains a timeout for one group."""
+"""Members on a page at which the size no longer explains a timeout for one parent."""
 
 _LINK_PREFIX: Final = "members:"
+_ZERO: Final = "00000000-0000-0000-0000-000000000000"
 
 
-class MemberCursor(msgspec.Struct, frozen=True):
-    """The position of a walk through the members of all groups."""
+class MemberCursor(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The position of a walk through the members of all parents."""
 
-    after: str = "00000000-0000-0000-0000-000000000000"
+    after: str = _ZERO
     under_way: dict[str, str] = msgspec.field(default_factory=dict)
+    edge: str = ""
+    """Name of the resource that is read; the first one of the stream if it is empty."""
 
     @property
     def free_slots(self) -> int:
-        """How many further groups fit into the next page."""
+        """How many further parents fit into the next page."""
         return max(0, MAX_BATCH_ITEMS - len(self.under_way))
+
+    @property
+    def is_start(self) -> bool:
+        """Whether no member of this edge has been read yet."""
+        return self.after == _ZERO and not self.under_way
 
     @property
     def link(self) -> str:
         return _LINK_PREFIX + msgspec.json.encode(self).decode()
 
+    def choose_edge(self, edges: Sequence[Resource]) -> Resource:
+        """Return which of a stream's edges is read."""
+        return next((one for one in edges if one.name == self.edge), edges[0])
+
 
 FIRST_MEMBER_LINK: Final = MemberCursor().link
-"""Follows the last page of the list of groups, which has to be committed first."""
+"""Follows the last page of the list of parents, which has to be committed first."""
 
 
 def parse_member_cursor(link: str | None) -> MemberCursor | None:
@@ -71,76 +82,95 @@ def parse_member_cursor(link: str | None) -> MemberCursor | None:
     return msgspec.json.decode(link.removeprefix(_LINK_PREFIX), type=MemberCursor)
 
 
-def build_members_part(group: str) -> Part:
-    """Return the part for the members of a group."""
-    return Part(GROUPS.name, PartKind.MEMBERS, group)
+def build_members_part(edge: Resource, parent: str) -> Part:
+    """Return the part for the members of one parent."""
+    return Part(edge.name, PartKind.MEMBERS, parent)
 
 
-def remove_group(link: str, group: str) -> str:
-    """Return the member cursor in ``link`` without a group that is deleted."""
+def remove_parent(link: str, parent: str) -> str:
+    """Return the member cursor in ``link`` without a parent that is deleted."""
     place = parse_member_cursor(link)
     if place is None:
         return link
-    after = str(UUID(int=UUID(group).int - 1)) if place.after == group else place.after
-    left = {one: link for one, link in place.under_way.items() if one != group}
-    return MemberCursor(after, left).link
+    after = str(UUID(int=UUID(parent).int - 1)) if place.after == parent else place.after
+    left = {one: link for one, link in place.under_way.items() if one != parent}
+    return msgspec.structs.replace(place, after=after, under_way=left).link
 
 
-def shrink_member_pages(link: str, top: int) -> str:
-    """Return the cursor for a smaller page size: groups under way are read again from the start."""
+def shrink_member_pages(link: str, edges: Sequence[Resource], top: int) -> str:
+    """Return the cursor for a smaller page size: parents under way are read from the start."""
     place = parse_member_cursor(link)
     if place is None:
         return link
+    edge = place.choose_edge(edges)
     starts = {
-        group: f"{GRAPH_HOST}{build_members_path(group, top=top)}" for group in place.under_way
+        one: f"{GRAPH_HOST}{build_members_path(edge, one, top=top)}" for one in place.under_way
     }
-    return MemberCursor(place.after, starts).link
+    return msgspec.structs.replace(place, under_way=starts).link
 
 
 def fetch_member_page(
-    client: GraphClient, place: MemberCursor, groups: Sequence[str], *, top: int | None = None
+    client: GraphClient,
+    edges: Sequence[Resource],
+    place: MemberCursor,
+    parents: Sequence[str],
+    *,
+    top: int | None = None,
 ) -> Page:
-    """Return the next members of the groups under way, and the first of the given groups.
+    """Return the next members of the parents under way, and the first of the given parents.
 
-    A group deleted meanwhile is recorded as not seen, although the list showed it: the sweep reads
-    it by id. A group whose members Graph refuses becomes an unanswered part. Raises the error of a
-    response that concerns all groups.
+    ``edges`` are those of the stream, in the order in which they are read. A parent deleted
+    meanwhile is recorded as not seen, although the list showed it: the sweep reads it by id. A
+    parent whose members Graph refuses becomes an unanswered part. Raises the error of a response
+    that concerns all parents.
     """
-    targets = {group: path_from_link(link) for group, link in place.under_way.items()}
-    targets |= {group: build_members_path(group, top=top) for group in groups}
+    edge = place.choose_edge(edges)
+    targets = {one: path_from_link(link) for one, link in place.under_way.items()}
+    targets |= {one: build_members_path(edge, one, top=top) for one in parents}
     page, under_way = Page(), {}
     errors: dict[str, MirrorError] = {}
-    for group, response in fetch_each(client, targets).items():
+    for one, response in fetch_each(client, targets).items():
         try:
-            link = _add_members(page, group, response, place.under_way.get(group))
+            link = _add_members(page, edge, one, response, place.under_way.get(one))
         except (ResourceRefused, RetryLater, ConnectionBroken) as error:
             if error.needs_smaller_request and (top or MEMBERS_PER_PAGE) > MIN_MEMBERS_PER_PAGE:
-                raise  # smaller pages are tried before a group is recorded as unanswered
-            errors[group] = error
+                raise  # smaller pages are tried before a parent is recorded as unanswered
+            errors[one] = error
             continue
         if link is not None:
-            under_way[group] = link
-        elif group not in page.removed:
-            page.answered_parts.append(build_members_part(group))
-    apart = isolate_walk_errors(errors, len(targets), is_first_page=place == MemberCursor())
-    page.unanswered_parts = {build_members_part(group): why for group, why in apart.items()}
-    if page.edges:
-        pairs = repr(sorted(page.edges)).encode()
+            under_way[one] = link
+        elif one not in page.removed:
+            page.answered_parts.append(build_members_part(edge, one))
+    apart = isolate_walk_errors(errors, len(targets), is_first_page=place.is_start)
+    page.unanswered_parts = {build_members_part(edge, one): why for one, why in apart.items()}
+    if found := page.get_edges(edge.name).found:
+        pairs = repr(sorted(found)).encode()
         page.digest = hashlib.blake2b(pairs, digest_size=16).hexdigest()
-    if under_way or len(groups) == place.free_slots:
-        page.next_link = MemberCursor(groups[-1] if groups else place.after, under_way).link
+    if under_way or len(parents) == place.free_slots:
+        after = parents[-1] if parents else place.after
+        page.next_link = MemberCursor(after, under_way, place.edge).link
+    else:
+        page.next_link = _find_next_start(edges, edge)
     return page
 
 
-def _add_members(page: Page, group: str, response: ApiResponse, before: str | None) -> str | None:
-    """Add a page of a group's members, requested by the link ``before``; return its next link."""
+def _find_next_start(edges: Sequence[Resource], edge: Resource) -> str | None:
+    """Return the link at which the members of the edge after this one start, if there is one."""
+    following = edges[edges.index(edge) + 1 :]
+    return MemberCursor(edge=following[0].name).link if following else None
+
+
+def _add_members(
+    page: Page, edge: Resource, parent: str, response: ApiResponse, before: str | None
+) -> str | None:
+    """Add a page of a parent's members, requested by the link ``before``; return its next link."""
     if response.status == 404 or (response.status == 410 and before is None):
-        page.removed[group] = DeletedReason.NOT_SEEN
+        page.removed[parent] = DeletedReason.NOT_SEEN
         return None
-    error = error_from_response(response, GROUP_MEMBERS.permission)
+    error = error_from_response(response, edge.permission)
     if error is not None:
         raise error
-    link = add_members(page, group, response.body)
+    link = add_members(page, edge, parent, response.body)
     if link is not None:
         path_from_link(link)
     if link is not None and link == before:

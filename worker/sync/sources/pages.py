@@ -96,7 +96,7 @@ def parse_page(stream: Stream, response: ApiResponse) -> Page:
     """Return the page in a response of a walk or round, with its next link."""
     again = stream.phase is Phase.LISTING and not stream.is_initial
     page = parse_response(stream, response, expects_unchanged=again)
-    if page.is_last and stream.source.relations_apart:
+    if page.is_last and stream.source.relations_apart and stream.carried_edges:
         page.next_link = FIRST_MEMBER_LINK
     return page
 
