@@ -98,6 +98,8 @@ class Resource:
     """Columns that name an object to people, best first."""
     phrase: str = ""
     """How to name an object that has no label, such as ``{member_id} in {group_id}``."""
+    is_optional: bool = False
+    """Whether it is off unless the settings switch it on, as it costs many calls."""
     erasable: bool = False
     """Whether an operator can erase its objects: they are people, or may be named after them."""
 

@@ -40,6 +40,10 @@ NOT_LICENSED_PHASE: Final = "not_licensed"
 What is stored is ``REFUSED``, which every release knows; the reason tells them apart.
 """
 
+OFF_PHASE: Final = "off"
+"""Shown for a stream that the settings switch off. No phase is stored for it, as an earlier release
+could not read one: it leaves the stream alone because nothing is due."""
+
 DEFAULT_INTERVAL = 300
 """Seconds between two reads of a stream whose own interval is not stored yet."""
 
@@ -99,6 +103,21 @@ streams = Table(
         "covered_since",
         JSONB,
         comment="for columns that came later: the event since which events tell them",
+    ),
+    Column(
+        "off_at",
+        DateTime(timezone=True),
+        comment="since when the settings switch it off; null: it is on",
+    ),
+    Column(
+        "dropped",
+        ARRAY(Text),
+        comment="Graph properties, and relations that carry edges, that the settings leave out",
+    ),
+    Column(
+        "to_clear",
+        ARRAY(Text),
+        comment="columns and relations whose values are still to be removed; the key: rows",
     ),
     Column(
         "page_size",

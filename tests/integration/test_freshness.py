@@ -91,8 +91,8 @@ def test_each_resource_is_late_by_its_own_interval(mirror: Mirror, minutes: int)
 
 
 def test_the_ages_of_resources_are_shown_together_where_they_are_equal() -> None:
-    fresh = {"fresh_at": "", "is_late": False, "is_licensed": True}
-    never = {"fresh_at": None, "age_seconds": None, "is_late": False}
+    fresh = {"fresh_at": "", "is_late": False, "is_licensed": True, "is_on": True}
+    never = {"fresh_at": None, "age_seconds": None, "is_late": False, "is_on": True}
     line = render_freshness(
         {
             "users": {**fresh, "age_seconds": 4.2},

@@ -154,7 +154,7 @@ def test_deltas_go_on_until_a_walk_within_a_day_brings_the_columns(mirror: Mirro
     assert read_events(mirror.database, after=mark) == [], "no object has changed"
     assert mark_time(mirror) == times
     assert sorted(told(mirror), key=lambda event: str(event[1]["resource"])) == [
-        ("coverage_changed", {"resource": name, "added": [column], "dropped": []})
+        ("coverage_changed", {"resource": name, "added": [column], "dropped": [], "state": None})
         for name, column in sorted(ADDED.items())
     ]
     assert_told(mirror)
@@ -300,7 +300,10 @@ def test_a_property_that_graph_forgets_and_knows_again_is_told_twice(mirror: Mir
     tenant.options.unknown_properties = {"users.assignedLicenses"}
     mirror.sync()
     assert told(mirror)[-2:] == [
-        ("coverage_changed", {"resource": "users", "added": [], "dropped": [ADDED["users"]]}),
+        (
+            "coverage_changed",
+            {"resource": "users", "added": [], "dropped": [ADDED["users"]], "state": None},
+        ),
         ("resynced", {"resources": ["users"]}),
     ]
     tenant.update_user(user, assignedLicenses=[LICENCE])
@@ -311,7 +314,7 @@ def test_a_property_that_graph_forgets_and_knows_again_is_told_twice(mirror: Mir
     mirror.sync(full=True)
     assert told(mirror)[-1] == (
         "coverage_changed",
-        {"resource": "users", "added": [ADDED["users"]], "dropped": []},
+        {"resource": "users", "added": [ADDED["users"]], "dropped": [], "state": None},
     )
     assert mirror_value(mirror, user) == [LICENCE]
     events = read_events(mirror.database, after=mark)
@@ -352,6 +355,7 @@ def test_lists_bring_a_new_column_although_the_bytes_are_the_same(mirror: Mirror
         "resource": "role_definitions",
         "added": [column],
         "dropped": [],
+        "state": None,
     }
 
 

@@ -136,7 +136,7 @@ class Fold:
         if event["type"].endswith("connection.rewound"):
             self._drop_unknown(epoch, event["data"]["after"]["last_connection"])
         elif event["type"].endswith("connection.coverage_changed"):
-            self._forget_columns(source, **event["data"]["after"])
+            self._change_coverage(source, **event["data"]["after"])
         elif event["data"]["resource"] != "connection" and not _is_erased(event):
             self._fold(event)
 
@@ -173,10 +173,18 @@ class Fold:
                 for table in ("objects", "ids", "lacks", "sources"):
                     self._execute(f"delete from {table} where source = ?", source)
 
-    def _forget_columns(
-        self, source: str, resource: str, added: list[str], dropped: list[str], **_: object
+    def _change_coverage(
+        self,
+        source: str,
+        resource: str,
+        added: list[str],
+        dropped: list[str],
+        state: str | None = None,
+        **_: object,
     ) -> None:
-        """Of every object of a resource, some columns are not known from here on."""
+        """A resource is switched off: it has no objects. Else some columns of them are unknown."""
+        if state == "off":
+            self._execute("delete from objects where source = ? and resource = ?", source, resource)
         statement = (
             "update objects set held = json_remove(held, ?) where source = ? and resource = ?"
         )

@@ -27,13 +27,13 @@ from worker.conditions.facts import (
     HaltFacts,
     MissingFacts,
     OutageFacts,
-    ResourceAge,
     ServiceFacts,
     SharedFacts,
     SinkFacts,
     StreamFacts,
     WorkerFacts,
 )
+from worker.conditions.resource_age import ResourceAge
 from worker.overview.fleet import Fleet, judge
 from worker.page.next_move import hold_next_move
 

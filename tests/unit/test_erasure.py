@@ -302,8 +302,12 @@ SAFE = {
         "operator_paused_by": OPERATOR,
     },
     "sync.streams": {
-        **dict.fromkeys(("resource", "phase", "mode", "refused_phase", "left_out"), WORD),
-        **dict.fromkeys(("asked_columns", "walked_columns", "covered_since"), "names of columns"),
+        **dict.fromkeys(
+            ("resource", "phase", "mode", "refused_phase", "left_out", "dropped"), WORD
+        ),
+        **dict.fromkeys(
+            ("asked_columns", "walked_columns", "covered_since", "to_clear"), "names of columns"
+        ),
         **dict.fromkeys(("next_link", "delta_link", "loop_mark"), OPAQUE),
         "parts": "role definitions",
         **dict.fromkeys(("select_hash", "body_digest"), "a digest of many things"),
@@ -320,6 +324,7 @@ SAFE = {
     "sync.unresolved": {"resource": WORD, "kind": WORD},
     "sync.quarantine": {"resource": WORD, "properties": "names of properties, and our words"},
     "sync.erasures": {"resource": WORD},
+    "sync.resources": dict.fromkeys(("name", "stream", "relation"), WORD),
     "sync.sink_secrets": {"secrets": "of a receiver: set by operators"},
     "sync.api_tokens": dict.fromkeys(("id", "name", "digest", "scopes", "created_by"), OPERATOR),
     "sync.page_sessions": dict.fromkeys(("digest", "name", "token_id", "token_digest"), OPERATOR),

@@ -11,9 +11,10 @@ from models.connection import ConnectionStatus
 from models.queues import ALL_QUEUES
 from models.resources import RESOURCES, STREAMED
 from models.stream import Phase
-from worker.conditions.facts import ConnectionFacts, ResourceAge, ServiceFacts, StreamFacts
+from worker.conditions.facts import ConnectionFacts, ServiceFacts, StreamFacts
 from worker.conditions.reasons import ACCESS_REJECTED, NOT_OFFERED, TENANT_UNKNOWN
 from worker.conditions.reasons import NOT_LICENSED as NO_LICENCE
+from worker.conditions.resource_age import ResourceAge
 from worker.core.errors import InvalidInput
 from worker.overview.fleet import Fleet, judge
 from worker.overview.permission_listing import PermissionFilter, PermissionSort, list_permissions

@@ -94,7 +94,7 @@ def test_a_bad_wish_does_not_cost_a_good_one() -> None:
     assert problem == (
         "delta_seconds must be a whole number from 60 to 86400, not 'x'; 'zzz' is not a setting "
         "(enabled, delta_seconds, roles_seconds, sites_seconds, full_walk_seconds, guard_percent, "
-        "guard_rows, initial_events)"
+        "guard_rows, initial_events, resources, leave_out)"
     )
 
 
@@ -116,7 +116,9 @@ wishes = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
     max_leaves=5,
 )
-names = st.sampled_from(["enabled", "delta_seconds", "guard_rows", "guard_percent", "x"])
+names = st.sampled_from(
+    ["enabled", "delta_seconds", "guard_rows", "guard_percent", "resources", "leave_out", "x"]
+)
 
 
 @given(wanted=wishes | st.dictionaries(names, wishes))

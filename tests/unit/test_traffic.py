@@ -13,12 +13,12 @@ from worker.conditions.condition import Code
 from worker.conditions.facts import (
     BudgetFacts,
     ConnectionFacts,
-    ResourceAge,
     ServiceFacts,
     SharedFacts,
     WorkerFacts,
 )
 from worker.conditions.reasons import THROTTLED
+from worker.conditions.resource_age import ResourceAge
 from worker.overview.fleet import Fleet, judge
 from worker.overview.traffic import build_queue, list_throttled, list_worker_holds
 

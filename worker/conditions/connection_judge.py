@@ -7,13 +7,14 @@ from typing import Final
 from models.connection import ConnectionStatus
 from models.run import RunTrigger
 from worker.conditions.condition import Code, Condition, Severity
-from worker.conditions.facts import ConnectionFacts, MissingFacts, ResourceAge
+from worker.conditions.facts import ConnectionFacts, MissingFacts
 from worker.conditions.reasons import (
     classify_broken,
     is_budget_spent,
     is_nango_away,
     is_throttled,
 )
+from worker.conditions.resource_age import ResourceAge
 from worker.conditions.stream_judge import judge_stream
 from worker.conditions.texts import build_condition, list_names, write_reconnect_text
 from worker.core.time_text import render_age, render_count, render_moment
@@ -245,7 +246,11 @@ def _judge_age(facts: ConnectionFacts, now: datetime, explained: set[str]) -> It
     moment, created = now.timestamp(), facts.created_at.timestamp()
     open_ones = [one for one in facts.freshness if one.resource not in explained]
     coming = {one.resource for one in open_ones if one.is_new and one.compute_start(0) > moment}
-    never = [one for one in open_ones if one.fresh_at is None and one.resource not in coming]
+    never = [
+        one
+        for one in open_ones
+        if one.fresh_at is None and one.is_on and one.resource not in coming
+    ]
     late = [
         one
         for one in open_ones

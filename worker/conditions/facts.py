@@ -1,54 +1,19 @@
 """The stored facts that are judged: what the database and Redis hold at one moment."""
 
 from datetime import datetime, timedelta
-from math import inf
 from typing import Any, Final
 
 import msgspec
 
 from models.connection import ConnectionStatus
 from models.run import RunState, RunTrigger
-from models.stream import Phase, compute_late_after
+from models.stream import Phase
 from worker.conditions.reasons import is_not_licensed
+from worker.conditions.resource_age import ResourceAge, list_ages, list_off
 from worker.core.time_text import drop_jitter, render_age
 
 DUE_PATIENCE_SECONDS: Final = 300.0
 """How long a connection may be due, while the dispatcher works, before that needs attention."""
-
-
-class ResourceAge(msgspec.Struct, frozen=True, gc=False):
-    """How old one resource of a connection is."""
-
-    resource: str
-    fresh_at: float | None
-    """When its last complete read began, in Unix seconds; None if it was never loaded."""
-    interval_seconds: float | None
-    """Seconds between two reads; None if it was never read."""
-
-    is_licensed: bool = True
-    """Whether it can be read; False where the tenant lacks the licence, so that nothing is late."""
-
-    first_due_at: float | None = None
-    """When it was to be read first if it was added later, in Unix seconds."""
-
-    @property
-    def is_new(self) -> bool:
-        """Whether it was added to a connection that is mirrored already, and was never loaded."""
-        return self.fresh_at is None and self.first_due_at is not None
-
-    def compute_start(self, created_at: float) -> float:
-        """Return when it was to be read first: at the enrolment, unless it was added later."""
-        return max(created_at, self.first_due_at or created_at)
-
-    def compute_late_at(self, created_at: float) -> float:
-        """Return from when on it is late, in Unix seconds: never without a licence.
-
-        It is counted from when it was to be read first if it was never loaded.
-        """
-        if not self.is_licensed:
-            return inf
-        since = self.compute_start(created_at) if self.fresh_at is None else self.fresh_at
-        return since + compute_late_after(self.interval_seconds)
 
 
 class StreamFacts(msgspec.Struct, frozen=True, gc=False):
@@ -171,16 +136,24 @@ class ConnectionFacts(msgspec.Struct, frozen=True):
     def fresh_at(self) -> float | None:
         """When the oldest resource was read, in Unix seconds; None if one was never loaded.
 
-        Those that the tenant has no licence for do not count, nor new ones until they are loaded.
+        Those that are not to be read do not count, nor new ones until they are loaded.
         """
         oldest: float | None = None
         for one in self.freshness:
-            if not one.is_licensed or one.is_new:
+            if not one.is_read or one.is_new:
                 continue
             if one.fresh_at is None:
                 return None
             oldest = one.fresh_at if oldest is None else min(oldest, one.fresh_at)
         return oldest
+
+    def list_off(self) -> frozenset[str]:
+        """Return the resources that the settings do not let be read."""
+        return list_off(self.freshness)
+
+    def list_ages(self) -> dict[str, ResourceAge]:
+        """Return the age of every resource; edges are as old as their parent, and may be off."""
+        return list_ages(self.freshness)
 
     def is_paused(self, now: datetime) -> bool:
         """Whether an operator has paused it."""

@@ -235,8 +235,8 @@ def _describe_type(kind: inspect.Type) -> str:
         case inspect.LiteralType():
             *others, last = map(str, kind.values)
             return f"{', '.join(others)} or {last}"
-        case inspect.VarTupleType():
-            return "a list of texts"
+        case inspect.VarTupleType() | inspect.DictType():
+            return "an object" if isinstance(kind, inspect.DictType) else "a list of texts"
         case _:
             return "a text"
 

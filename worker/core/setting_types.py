@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Meta
 
+from models.resources import RESOURCES
 from worker.core.config import build_rule
 from worker.core.net.url import check_base_url, check_proxy_url
 from worker.core.redis.url import parse_redis_url
@@ -64,6 +65,12 @@ def _check_client_ids(ids: tuple[str, ...]) -> tuple[str, ...]:
     return ids
 
 
+def _check_resources(names: tuple[str, ...]) -> tuple[str, ...]:
+    if not set(names) <= RESOURCES.keys():
+        raise ValueError(f"must be names of resources: {', '.join(RESOURCES)}")
+    return names
+
+
 PositiveInt = Annotated[int, Meta(ge=1)]
 NaturalInt = Annotated[int, Meta(ge=0)]
 PositiveFloat = Annotated[float, Meta(gt=0)]
@@ -79,6 +86,7 @@ ActorName = Annotated[
 WebToken = Annotated[SecretStr, build_rule(check=_check_web_token)]
 HostNames = Annotated[tuple[str, ...], build_rule(check=_check_host_names)]
 Networks = Annotated[tuple[str, ...], build_rule(check=_check_networks)]
+ResourceNames = Annotated[tuple[str, ...], build_rule(check=_check_resources)]
 ClientIds = Annotated[tuple[str, ...], build_rule(check=_check_client_ids)]
 EventPrefix = Annotated[
     str,

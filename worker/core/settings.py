@@ -6,7 +6,7 @@ A name ``X`` may be given as ``X_FILE`` instead, naming a file that holds the va
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Final, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -27,6 +27,7 @@ from worker.core.setting_types import (
     PositiveInt,
     ProxyUrl,
     RedisAddress,
+    ResourceNames,
     WebToken,
 )
 
@@ -126,6 +127,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename=_name_variable)
         float,
         Meta(gt=0, le=7, description="age in days from which a delta cursor is no longer used"),
     ] = 6.0
+    resources_on: Annotated[
+        ResourceNames,
+        Meta(
+            description="resources to mirror that are off by default, separated by commas; a "
+            "connection's metadata in Nango may say otherwise"
+        ),
+    ] = ()
+    resources_off: Annotated[
+        ResourceNames,
+        Meta(
+            description="resources not to mirror, separated by commas; a connection's metadata in "
+            "Nango may say otherwise"
+        ),
+    ] = ()
     discovery_seconds: Annotated[
         PositiveInt, Meta(description="seconds between two discoveries of connections in Nango")
     ] = 180
@@ -283,10 +298,19 @@ def load_settings(**overrides: object) -> Settings:
     loaded = load_values(
         Settings, given.texts | named, parses_text=True, unquoted=given.from_files - named.keys()
     )
-    mistakes = given.mistakes + loaded.mistakes
+    mistakes = given.mistakes + loaded.mistakes + _find_contradictions(loaded.values)
     if mistakes:
         raise ConfigurationError("\n".join(f"{one.name}: {one.problem}" for one in mistakes))
     return Settings(**loaded.values)
+
+
+def _find_contradictions(values: Mapping[str, Any]) -> list[Mistake]:
+    """Return that a resource is switched both on and off, if one is."""
+    both = sorted({*values.get("resources_on", ())} & {*values.get("resources_off", ())})
+    if not both:
+        return []
+    on, off = SETTINGS["resources_on"].name, SETTINGS["resources_off"].name
+    return [Mistake(on, f"and {off} both name {', '.join(both)}; keep one of them")]
 
 
 def _read_environment(environ: Mapping[str, str]) -> _GivenValues:

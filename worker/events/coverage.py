@@ -13,7 +13,8 @@ from worker.store.state.streams import find_untold_columns
 NO_COLUMNS: Final[frozenset[str]] = frozenset()
 
 _STREAMS: Final = text(
-    "select resource, walked_columns, covered_since from sync.streams where connection_id = :id"
+    "select resource, walked_columns, covered_since, off_at, dropped"
+    "  from sync.streams where connection_id = :id"
 )
 
 
@@ -27,6 +28,10 @@ class Coverage:
 
     untold: frozenset[str] = NO_COLUMNS
     since: Mapping[str, int] = field(default_factory=dict)
+    is_on: bool = True
+    """Whether the settings let the resource be read; rows of one that is off are being removed."""
+    off_seq: int = 0
+    """The last event that switched it off: events up to it tell nothing of the present rows."""
 
     def find_untold(self, seq: int) -> frozenset[str]:
         """Return the columns that the event with this number does not tell."""
@@ -39,9 +44,17 @@ def load_coverage(db: sa.Connection, connection_id: int) -> dict[str, Coverage]:
     """Return the coverage of each resource; edges have all their columns from the start."""
     found = {row.resource: row for row in db.execute(_STREAMS, {"id": connection_id})}
     coverage = dict.fromkeys(RESOURCES, Coverage())
-    for name, row in found.items():
-        if (resource := RESOURCES.get(name)) is not None:
-            bits = find_untold_columns(resource, row.walked_columns)
-            untold = (one for i, one in enumerate(resource.column_names) if bits >> i & 1)
-            coverage[name] = Coverage(frozenset(untold), row.covered_since or {})
+    for name, resource in RESOURCES.items():
+        row = found.get(resource.parent or name)
+        if row is None:
+            continue
+        since, relation = row.covered_since or {}, resource.relation
+        is_on = row.off_at is None and relation not in (row.dropped or ())
+        off_seq = since.get(relation or resource.key[0], 0)
+        if resource.is_edge:
+            coverage[name] = Coverage(is_on=is_on, off_seq=off_seq)
+            continue
+        bits = find_untold_columns(resource, row.walked_columns)
+        untold = (one for i, one in enumerate(resource.column_names) if bits >> i & 1)
+        coverage[name] = Coverage(frozenset(untold), since, is_on=is_on, off_seq=off_seq)
     return coverage

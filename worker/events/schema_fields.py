@@ -130,6 +130,12 @@ CONNECTION_EVENT_FIELDS: Final[dict[str, Schema]] = {
             "items": {"type": "string"},
             "description": "columns that are not read from here on, and no event tells",
         },
+        "state": {
+            "enum": ["on", "off", None],
+            "description": "off: the settings have switched the resource off, and all of its rows "
+            "go without an event for each; on: it is read again, as for the first time; null: "
+            "other columns of it are read",
+        },
     },
     ConnectionChange.REWOUND: {
         "epoch": {"type": "string", "format": "uuid"},

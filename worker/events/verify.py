@@ -3,7 +3,8 @@
 It reads one database snapshot, object by object, so that memory stays constant. It also reports
 gaps in the sequence, rows without history, and rows whose content does not match their hash.
 Objects that were or are being erased are skipped: their events no longer hold their content. So are
-columns in events that do not tell them yet (``coverage.py``).
+columns in events that do not tell them yet, and events of a resource from before it was last
+switched off (``coverage.py``).
 """
 
 from collections.abc import Callable, Iterator
@@ -88,15 +89,16 @@ def verify(
     done = count(1)
 
     def count_events(resource: Resource) -> Iterator[Any]:
-        find_untold = coverage[resource.name].find_untold
-        for event in _stream_events(db, connection_id, resource):
+        find_untold, since = coverage[resource.name].find_untold, coverage[resource.name].off_seq
+        for event in _stream_events(db, connection_id, resource, since):
             yield (*event, find_untold(event[1]))
             number = next(done)
             if number % _EVENTS_A_REPORT == 0:
                 on_events(number, result.events, resource.name)
 
     for resource in RESOURCES.values():
-        rows = _stream_rows(db, connection_id, resource)
+        is_on = coverage[resource.name].is_on
+        rows = _stream_rows(db, connection_id, resource) if is_on else iter(())
         _check_resource(resource, rows, count_events(resource), leaving, result)
     return result
 
@@ -133,15 +135,15 @@ def _stream_rows(
 
 
 def _stream_events(
-    db: sa.Connection, connection_id: int, resource: Resource
+    db: sa.Connection, connection_id: int, resource: Resource, since: int
 ) -> Iterator[tuple[str, int, str, Any, Any]]:
     with get_driver_connection(db).cursor(name=f"events_{resource.name}") as cursor:
         cursor.itersize = 2000
         cursor.execute(
             'select object_id collate "C" as k, seq, change, before, after'
             " from events.change_events where connection_id = %s and resource = %s"
-            " order by k, seq desc",
-            (connection_id, resource.name),
+            " and seq > %s order by k, seq desc",
+            (connection_id, resource.name, since),
         )
         yield from cursor
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
+from functools import cache
 from types import MappingProxyType
 from typing import Final
 
@@ -29,6 +30,8 @@ class PermissionState(StrEnum):
     """The tenant does not have what it unlocks, so that nothing is lacking."""
     NOT_LICENSED = "not_licensed"
     """The tenant lacks the licence for what it unlocks; whether it is granted is not known."""
+    NOT_USED = "not_used"
+    """All that it unlocks is switched off, so that it is not asked for."""
     UNKNOWN = "unknown"
     """What it unlocks was never read, or the connection cannot read anything now."""
 
@@ -50,6 +53,15 @@ _ALL_GRANTED: Final[Mapping[str, PermissionState]] = MappingProxyType(
     dict.fromkeys(UNLOCKS, PermissionState.GRANTED)
 )
 """What most customers have. It is one object for all of them."""
+
+
+@cache
+def _grant_all(off: frozenset[str]) -> Mapping[str, PermissionState]:
+    """Return that everything is granted, and what of it is not used."""
+    unused = [name for name, resources in UNLOCKS.items() if resources and off >= {*resources}]
+    if not unused:
+        return _ALL_GRANTED
+    return MappingProxyType({**_ALL_GRANTED, **dict.fromkeys(unused, PermissionState.NOT_USED)})
 
 
 class PermissionRow:
@@ -152,9 +164,14 @@ def count_states(
 
 def judge_permissions(facts: ConnectionFacts) -> Mapping[str, PermissionState]:
     """Return the state of each permission, in the order of the registry."""
-    is_whole = facts.status != ConnectionStatus.BROKEN and facts.fresh_at is not None
-    if is_whole and not any(one.is_refused for one in facts.streams):
-        return _ALL_GRANTED
+    is_whole = all(one.fresh_at is not None or not one.is_on for one in facts.freshness)
+    off = facts.list_off()
+    if (
+        is_whole
+        and facts.status != ConnectionStatus.BROKEN
+        and not any(one.is_refused for one in facts.streams)
+    ):
+        return _grant_all(off)
     refused = {one.resource: one for one in facts.streams if one.is_refused}
     read = {one.resource for one in facts.freshness if one.fresh_at is not None}
     is_broken = facts.status == ConnectionStatus.BROKEN
@@ -163,7 +180,8 @@ def judge_permissions(facts: ConnectionFacts) -> Mapping[str, PermissionState]:
         if name == ORGANIZATION_PERMISSION:
             state = _judge_organization(facts, was_read=bool(read))
         else:
-            state = _combine([_judge_resource(one, refused, read) for one in resources])
+            used = [_judge_resource(one, refused, read) for one in resources if one not in off]
+            state = _combine(used) if used else PermissionState.NOT_USED
         if is_broken and state is PermissionState.GRANTED:
             state = PermissionState.UNKNOWN
         found[name] = state

@@ -6,9 +6,9 @@ from typing import Any
 import msgspec
 
 from models.connection import ConnectionStatus
-from models.resources import RESOURCES
 from worker.conditions.condition import Condition
-from worker.conditions.facts import ConnectionFacts, ResourceAge
+from worker.conditions.facts import ConnectionFacts
+from worker.conditions.resource_age import ResourceAge
 from worker.overview.fleet import Fleet, FleetConnection
 from worker.store.service.workers import Worker
 
@@ -52,11 +52,9 @@ def build_freshness(facts: ConnectionFacts, now: datetime) -> dict[str, dict[str
     """Return the age of each resource, edges as old as their parent; None for a retired one."""
     if facts.status == ConnectionStatus.RETIRED:
         return None
-    ages = {one.resource: one for one in facts.freshness}
     created = facts.created_at.timestamp()
     return {
-        name: _build_age(ages[resource.parent or name], created, now.timestamp())
-        for name, resource in RESOURCES.items()
+        name: _build_age(age, created, now.timestamp()) for name, age in facts.list_ages().items()
     }
 
 
@@ -68,6 +66,7 @@ def _build_age(age: ResourceAge, created: float, now: float) -> dict[str, Any]:
         "interval_seconds": age.interval_seconds,
         "is_late": age.compute_late_at(created) < now,
         "is_licensed": age.is_licensed,
+        "is_on": age.is_on,
     }
 
 

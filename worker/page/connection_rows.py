@@ -8,7 +8,7 @@ import msgspec
 
 from models.resources import RESOURCES
 from models.run import RunState, RunTrigger
-from models.stream import NOT_LICENSED_PHASE, Phase, compute_late_after
+from models.stream import NOT_LICENSED_PHASE, OFF_PHASE, Phase, compute_late_after
 from worker.conditions.facts import ConnectionFacts
 from worker.events.object_names import describe_object
 from worker.events.recent_changes import RecentChanges
@@ -22,6 +22,7 @@ _PHASES: Final[Mapping[str, str]] = {
     Phase.REFUSED: "refused",
     Phase.HELD: "held for approval",
     NOT_LICENSED_PHASE: "not licensed",
+    OFF_PHASE: "off",
 }
 _WALKS: Final = (Phase.LISTING, Phase.SWEEPING)
 
@@ -104,16 +105,16 @@ def list_resources(
 ) -> list[ResourceRow]:
     """Return every resource; one that is read with another is as old as that."""
     by_name = {one["resource"]: one for one in streams}
-    ages = {one.resource: one for one in facts.freshness}
+    ages = facts.list_ages()
     created = facts.created_at.timestamp()
     shown = []
     for name, resource in RESOURCES.items():
-        age, stream = ages[resource.parent or name], by_name.get(resource.parent or name)
+        age, stream = ages[name], by_name.get(resource.parent or name)
         own = None if resource.parent else stream
         shown.append(
             ResourceRow(
                 name=name,
-                phase=_describe_phase(stream),
+                phase=_describe_phase(stream) if age.is_on else _PHASES[OFF_PHASE],
                 within=resource.parent or None,
                 fresh_at=None
                 if age.fresh_at is None

@@ -9,7 +9,8 @@ from msgspec import Meta
 from models.connection import ConnectionStatus
 from models.stream import compute_late_after
 from worker.conditions.condition import Code, Severity
-from worker.conditions.facts import ConnectionFacts, ResourceAge
+from worker.conditions.facts import ConnectionFacts
+from worker.conditions.resource_age import ResourceAge
 from worker.overview.fleet import Fleet, FleetConnection
 from worker.overview.listing import ConnectionFilter, Sort, count_codes, list_connections
 from worker.page.next_move import hold_next_move
@@ -174,7 +175,7 @@ def find_oldest(facts: ConnectionFacts) -> ResourceAge | None:
     """Return the resource whose data is oldest; None if one was never loaded."""
     if facts.fresh_at is None:
         return None
-    read = [one for one in facts.freshness if one.is_licensed and not one.is_new]
+    read = [one for one in facts.freshness if one.is_read and not one.is_new]
     return min(read, key=lambda one: one.fresh_at or 0.0)
 
 

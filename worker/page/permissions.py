@@ -31,6 +31,7 @@ STATE_SEVERITIES: Final = {
     PermissionState.MISSING: "warning",
     PermissionState.NOT_OFFERED: "info",
     PermissionState.NOT_LICENSED: "info",
+    PermissionState.NOT_USED: "info",
     PermissionState.UNKNOWN: "unknown",
 }
 """The mark of each state; its word says the same."""

@@ -62,7 +62,7 @@ def complete_walk(after: Stream, delta_link: str | None, moment: datetime) -> St
     ended = replace(after, phase=Phase.SWEEPING, next_link=None)
     if delta_link is None:
         return ended
-    current = compute_select_hash(after.resource, after.left_out or ())
+    current = compute_select_hash(after.resource, after.without)
     return replace(
         ended,
         delta_link=delta_link,
@@ -155,12 +155,23 @@ def end_walk(
         first_complete_at=stream.first_complete_at or moment,
         full_walk_at=stream.walk_started_at,
         full_walk_count=stream.seen_count,
-        walked_columns=stream.asked_columns or stream.current_columns,
+        walked_columns=_list_walked_columns(stream),
         fresh_at=stream.walk_started_at,
         due_at=due,
         full_due_at=moment + timedelta(seconds=gap * (0.9 + 0.2 * jitter)),
         reason=f"waits for approval: {held}" if held else _explain_best_effort(stream),
     )
+
+
+def _list_walked_columns(stream: Stream) -> list[str]:
+    """Return what the walk has brought: not what the settings have left out since it began."""
+    asked, current = stream.asked_columns, stream.current_columns
+    if asked is None:
+        return current
+    dropped = set(stream.dropped or ())
+    columns = stream.resource.columns_of(dropped) if dropped else 0
+    gone = {name for i, name in enumerate(stream.resource.column_names) if columns >> i & 1}
+    return [name for name in asked if name not in gone | dropped]
 
 
 def _explain_best_effort(stream: Stream) -> str | None:

@@ -57,7 +57,9 @@ def choose_step(  # noqa: PLR0911 - one return a step
     stream: Stream, request: SyncRequest, now: datetime, policy: Policy, pending_removals: int
 ) -> StreamStep:
     """Return a stream's next step; ``pending_removals`` counts removals that await their round."""
-    at_rest = stream.phase in (Phase.DELTA, Phase.HELD) and stream.next_link is None
+    at_rest = (
+        stream.is_on and stream.phase in (Phase.DELTA, Phase.HELD) and stream.next_link is None
+    )
     if pending_removals and at_rest:
         return StreamStep.APPLY_REMOVALS
     if not _is_wanted(stream, request, now):
@@ -101,7 +103,7 @@ def _choose_first_step(stream: Stream) -> StreamStep:
 
 
 def _is_wanted(stream: Stream, request: SyncRequest, now: datetime) -> bool:
-    if not request.covers(stream):
+    if not (stream.is_on and request.covers(stream)):
         return False
     if request.manual and (stream.fresh_at is None or stream.fresh_at < request.requested_at):
         return True
@@ -144,7 +146,7 @@ def _lacks_columns(stream: Stream) -> bool:
     """Whether deltas do not bring all columns: the cursor, or the last walk, asked for others."""
     if not stream.follows_delta or stream.select_hash is None:
         return False
-    if stream.select_hash != compute_select_hash(stream.resource, stream.left_out or ()):
+    if stream.select_hash != compute_select_hash(stream.resource, stream.without):
         return True
     walked = stream.walked_columns
     return walked is not None and not set(stream.current_columns) <= set(walked)

@@ -1,12 +1,17 @@
 """The intervals and limits of one connection: defaults, and overrides from its Nango metadata."""
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from worker.core.config import load_values
+from models.resource import Resource
+from models.resources import EDGES_IN, RESOURCES
+from models.switches import find_off, list_droppable
+from worker.core.config import MAX_QUOTED_NAME, Mistake, load_values
 from worker.core.settings import Settings
 from worker.store.state.streams import Stream
 
@@ -31,11 +36,29 @@ class Policy:
     enabled: bool = True
     initial_events: bool = True
     """Whether sinks get the events of first loads; the delivery reads it from the settings."""
+    switches: Mapping[str, bool] = field(default_factory=dict)
+    """Whether resources are on, where that is set."""
+    left_out: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Graph properties that are not mirrored, by resource."""
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "Policy":
-        names = {field.name for field in fields(cls)} - {"enabled", "initial_events"}
-        return cls(**{name: getattr(settings, name) for name in names})
+        own = {"enabled", "initial_events", "switches", "left_out"}
+        names = {field.name for field in fields(cls)} - own
+        on, off = settings.resources_on, settings.resources_off
+        switches = dict.fromkeys(on, True) | dict.fromkeys(off, False)
+        return cls(**{name: getattr(settings, name) for name in names}, switches=switches)
+
+    @cached_property
+    def off(self) -> frozenset[str]:
+        """The resources that are not mirrored."""
+        return find_off(self.switches)
+
+    def list_dropped(self, resource: Resource) -> list[str]:
+        """Return the Graph properties, and the relations of edges, that are not to be read."""
+        edges = EDGES_IN[resource.name]
+        relations = {edge.relation for edge in edges if edge.name in self.off}
+        return sorted(relations | self.left_out.get(resource.name, frozenset()))
 
     def get_interval(self, stream: Stream) -> float:
         """Return the seconds between two reads of a stream."""
@@ -53,6 +76,8 @@ class CustomerSettings(msgspec.Struct):
     guard_percent: Annotated[int, Meta(ge=1, le=100)] | UnsetType = UNSET
     guard_rows: Annotated[int, Meta(ge=0, le=1_000_000)] | UnsetType = UNSET
     initial_events: bool | UnsetType = UNSET
+    resources: dict[str, Any] | UnsetType = UNSET
+    leave_out: dict[str, Any] | UnsetType = UNSET
 
 
 def apply_overrides(policy: Policy, wanted: Any) -> tuple[Policy, str | None]:
@@ -66,4 +91,46 @@ def apply_overrides(policy: Policy, wanted: Any) -> tuple[Policy, str | None]:
     if not isinstance(wanted, dict):
         return policy, f"metadata key {METADATA_KEY} must hold an object"
     values, mistakes = load_values(CustomerSettings, wanted)
+    switches, wrong_switches = _load_switches(values.pop("resources", {}))
+    left_out, wrong_properties = _load_left_out(values.pop("leave_out", {}))
+    mistakes += [*wrong_switches, *wrong_properties]
+    values |= {"switches": {**policy.switches, **switches}, "left_out": left_out}
     return replace(policy, **values), "; ".join(map(str, mistakes)) or None
+
+
+def _load_switches(wanted: Mapping[str, Any]) -> tuple[dict[str, bool], list[Mistake]]:
+    """Return the switches that can be used, and what is wrong with the others."""
+    mistakes = list(_check_resources("resources", wanted))
+    known = {name: value for name, value in wanted.items() if name in RESOURCES}
+    mistakes += [
+        Mistake(f"resources.{name}", "must be true or false")
+        for name, value in known.items()
+        if not isinstance(value, bool)
+    ]
+    return {name: value for name, value in known.items() if isinstance(value, bool)}, mistakes
+
+
+def _load_left_out(wanted: Mapping[str, Any]) -> tuple[dict[str, frozenset[str]], list[Mistake]]:
+    """Return the properties that can be left out, and what is wrong with the others."""
+    mistakes, found = list(_check_resources("leave_out", wanted)), {}
+    for name in wanted.keys() & RESOURCES.keys():
+        allowed, names = list_droppable(RESOURCES[name]), wanted[name]
+        if not isinstance(names, list):
+            mistakes.append(Mistake(f"leave_out.{name}", "must be a list of Graph's properties"))
+            continue
+        some = [one for one in names if one in allowed]
+        if len(some) < len(names):
+            rest = [repr(str(one)[:MAX_QUOTED_NAME]) for one in names if one not in allowed]
+            can = ", ".join(allowed) or "no property of it"
+            problem = f"names {', '.join(rest)}, which cannot be left out ({can} can)"
+            mistakes.append(Mistake(f"leave_out.{name}", problem))
+        if some:
+            found[name] = frozenset(some)
+    return found, mistakes
+
+
+def _check_resources(setting: str, wanted: Mapping[str, Any]) -> Iterator[Mistake]:
+    """Report names that are not resources."""
+    if unknown := [name for name in wanted if name not in RESOURCES]:
+        names = ", ".join(repr(name[:MAX_QUOTED_NAME]) for name in unknown)
+        yield Mistake(setting, f"names {names}; the resources are {', '.join(RESOURCES)}")

@@ -250,7 +250,7 @@ def _find_named_properties(stream: Stream, error: ResourceRefused) -> list[str]:
     """Return the optional properties that a refusal names."""
     if not _selects_properties(stream):
         return []
-    return find_named_properties(stream.resource, error, stream.left_out or ())
+    return find_named_properties(stream.resource, error, stream.without)
 
 
 def _selects_properties(stream: Stream) -> bool:

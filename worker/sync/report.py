@@ -8,7 +8,7 @@ from typing import Any
 from models.change_event import ConnectionChange
 from models.connection import ConnectionStatus
 from models.run import RunState
-from models.stream import NOT_LICENSED_PHASE, Phase
+from models.stream import NOT_LICENSED_PHASE, OFF_PHASE, Phase
 from worker.core.errors import (
     BudgetExhausted,
     ConfigurationError,
@@ -118,8 +118,8 @@ def _list_problems(context: SliceContext, outcome: SliceOutcome) -> Iterator[str
         error = outcome.errors.get(name)
         if error is not None:
             yield f"{name}: {error.message}"
-        elif _is_waiting(context, stream):
-            yield f"{name}: {stream.reason}"
+        elif _is_asked_in_vain(context, stream) or _is_waiting(context, stream):
+            yield f"{name}: {stream.reason or 'it is switched off in the settings'}"
         elif _is_left_open(context, stream):
             yield f"{name}: not read completely, as it was not requested; the next run continues"
         if _has_gaps(context, stream, outcome):
@@ -133,7 +133,10 @@ def _decide_state(context: SliceContext, outcome: SliceOutcome) -> RunState:
     if any(stream.phase is Phase.HELD for stream in outcome.streams.values()):
         return RunState.HELD
     streams = outcome.streams.values()
-    behind = any(_is_waiting(context, one) or _is_left_open(context, one) for one in streams)
+    behind = any(
+        _is_waiting(context, one) or _is_left_open(context, one) or _is_asked_in_vain(context, one)
+        for one in streams
+    )
     gaps = any(_has_gaps(context, one, outcome) for one in streams) or outcome.cleaned_count > 0
     if outcome.errors or outcome.quarantined_count or behind or gaps:
         return RunState.PARTIAL
@@ -145,6 +148,12 @@ def _is_waiting(context: SliceContext, stream: Stream) -> bool:
     at_rest = stream.phase is Phase.READY and stream.source.best_effort != ""
     wanted = context.request.covers(stream) and not (stream.is_held or stream.is_not_licensed)
     return wanted and stream.reason is not None and not at_rest
+
+
+def _is_asked_in_vain(context: SliceContext, stream: Stream) -> bool:
+    """Whether a request names this resource although it is off."""
+    asked = context.request.resources
+    return asked is not None and not stream.is_on and stream.name in asked
 
 
 def _is_left_open(context: SliceContext, stream: Stream) -> bool:
@@ -168,7 +177,7 @@ def _build_resource_report(
         if resource.name in context.tally.by_resource
     }
     return {
-        "phase": NOT_LICENSED_PHASE if stream.is_not_licensed else stream.phase.value,
+        "phase": _get_shown_phase(stream),
         "mode": stream.mode.value,
         "changes": counts,
         "drift": get_drift(stream, context.run.started_at, context.tally.walked),
@@ -176,6 +185,12 @@ def _build_resource_report(
         "page_size": stream.page_size,
         "problem": error.message if error else stream.reason or apart,
     }
+
+
+def _get_shown_phase(stream: Stream) -> str:
+    if not stream.is_on:
+        return OFF_PHASE
+    return NOT_LICENSED_PHASE if stream.is_not_licensed else stream.phase.value
 
 
 def abort_slice(context: SliceContext, error: MirrorError, calls: int) -> SyncReport:

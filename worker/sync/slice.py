@@ -6,7 +6,7 @@ The streams are fetched in parallel, each one page ahead; commits come one after
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from models.connection import ConnectionStatus
 from models.resources import EDGES
@@ -33,6 +33,7 @@ from worker.sync.recheck.recheck import (
 from worker.sync.sources.pages import Fetch
 from worker.sync.state import release_hold
 from worker.sync.stream_runner import StreamRunner
+from worker.sync.switches import apply_switches
 
 
 @dataclass
@@ -84,12 +85,13 @@ def sync_streams(
     Raises ConnectionBroken, ConfigurationError, LeaseLost, ServerUnavailable, RetryLater (the
     opening call itself failed).
     """
-    streamings = _build_runners(context, starting_state)
+    context.deadline = None if seconds is None else time.monotonic() + seconds
+    streams, is_clearing = apply_switches(context, starting_state.streams)
+    streamings = _build_runners(context, replace(starting_state, streams=streams))
     due = [one for one in streamings if one.step is not StreamStep.WAIT]
     if due or context.connection.status is ConnectionStatus.BROKEN:
         _open_streams(context, due)
     if due:
-        context.deadline = None if seconds is None else time.monotonic() + seconds
         context.is_preempted = build_preemption_check(context)
         _run_streams(context, due)
     unfinished = any(one.step is not StreamStep.WAIT for one in streamings)
@@ -98,7 +100,8 @@ def sync_streams(
     if due and not unfinished:
         errors |= run_recheck(context, streams)
     spent = next((one for one in errors.values() if isinstance(one, BudgetExhausted)), None)
-    return SliceOutcome(streams, errors, unfinished or bool(context.unfinished_streams), spent)
+    has_more_work = unfinished or is_clearing or bool(context.unfinished_streams)
+    return SliceOutcome(streams, errors, has_more_work, spent)
 
 
 def update_outcome(tx: Transaction, context: SliceContext, outcome: SliceOutcome) -> None:

@@ -53,7 +53,7 @@ def start_walk(
 
 
 def _compute_select_hash(stream: Stream) -> str:
-    return compute_select_hash(stream.resource, stream.left_out or ())
+    return compute_select_hash(stream.resource, stream.without)
 
 
 def _should_keep_cursor(stream: Stream) -> bool:

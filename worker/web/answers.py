@@ -167,6 +167,13 @@ class FreshnessAnswer(msgspec.Struct, frozen=True):
             " it is not read and never late"
         ),
     ]
+    is_on: Annotated[
+        bool,
+        Meta(
+            description="whether the settings let it be read; one that is off has no rows and is "
+            "never late"
+        ),
+    ]
 
 
 class OutcomeAnswer(msgspec.Struct, frozen=True):

@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from typing import Final
 
 from models.connection import ConnectionStatus
-from models.resources import RESOURCES
 from models.run import RunState
 from worker.conditions.condition import Code, Condition, Severity
 from worker.conditions.facts import ConnectionFacts, ServiceFacts
@@ -202,8 +201,6 @@ def _build_pause(facts: ConnectionFacts, now: datetime) -> PauseAnswer | None:
 def _list_freshness(facts: ConnectionFacts, now: datetime) -> list[FreshnessAnswer]:
     """Return the age of each resource; one that is read with another is as old as that."""
     created_at, moment = facts.created_at.timestamp(), now.timestamp()
-    ages = {one.resource: one for one in facts.freshness}
-    read = {name: ages[resource.parent or name] for name, resource in RESOURCES.items()}
     return [
         FreshnessAnswer(
             resource=name,
@@ -211,8 +208,9 @@ def _list_freshness(facts: ConnectionFacts, now: datetime) -> list[FreshnessAnsw
             interval_seconds=one.interval_seconds,
             is_late=facts.is_synced and moment > one.compute_late_at(created_at),
             is_licensed=one.is_licensed,
+            is_on=one.is_on,
         )
-        for name, one in read.items()
+        for name, one in facts.list_ages().items()
     ]
 
 

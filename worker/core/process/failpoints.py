@@ -19,6 +19,8 @@ SYNC_FAILPOINTS: Final = (
     "dispatched",
     "lease-taken",
     "run-opened",
+    "switched",
+    "cleared-batch",
     "opened",
     "walk-begun",
     "page-fetched",

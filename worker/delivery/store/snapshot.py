@@ -86,11 +86,17 @@ def read_snapshot_page(
         head = _read_rewound_event(db, after)
         if head:
             return head, after._replace(snapshot=progress._replace(resource=wanted[0].name))
+    coverage = load_coverage(db, after.connection_id)
+    switched = max((coverage[resource.name].off_seq for resource in wanted), default=0)
+    if switched > after.seq:
+        return [], _move_cut(db, after, switched)
     room = limit
     for resource in _list_remaining(wanted, progress.resource):
         last = progress.after if resource.name == progress.resource else ()
-        rows = _select_rows(db, after.connection_id, resource, last, room)
-        events += _build_events(db, after, resource, rows, sink.epoch)
+        is_on = coverage[resource.name].is_on
+        rows = _select_rows(db, after.connection_id, resource, last, room) if is_on else []
+        known = coverage[resource.name]
+        events += _build_events(db, after, resource, rows, sink.epoch, coverage=known)
         if len(rows) == room:
             reached = SnapshotProgress(
                 resource.name, rows[-1].key, progress.rows + len(events), progress.rewound
@@ -100,6 +106,17 @@ def read_snapshot_page(
     if wanted:
         events += _build_completed_event(after, wanted, sink.epoch)
     return events, after._replace(snapshot=None)
+
+
+def _move_cut(db: sa.Connection, cut: Position, seq: int) -> Position:
+    """Return a snapshot that begins anew at a later cut.
+
+    A resource was switched off after the cut: its rows of then are gone, and no event tells them.
+    """
+    (event,) = read_events_after(db, cut._replace(seq=seq - 1), 1)
+    rewound = cut.snapshot is not None and cut.snapshot.rewound
+    begun = SnapshotProgress(rewound=rewound)
+    return Position(cut.connection_id, event.seq, event.occurred_at, begun)
 
 
 def _read_rewound_event(db: sa.Connection, cut: Position) -> list[Event]:
@@ -171,6 +188,8 @@ def _build_events(
     resource: Resource,
     rows: Sequence[_StoredRow],
     epoch: str,
+    *,
+    coverage: Coverage,
 ) -> list[Event]:
     """Return a created event for each row that was live at the cut.
 
@@ -178,7 +197,6 @@ def _build_events(
     """
     shape = get_shape(resource)
     assert cut.occurred_at is not None, "a connection without events has no snapshot"
-    coverage = load_coverage(db, cut.connection_id)[resource.name]
     untold = coverage.find_untold(cut.seq)
     live: dict[str, bytes | None] = {}
     doubtful: dict[str, ObjectState] = {}

@@ -22,6 +22,8 @@ def render_freshness(freshness: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _render_freshness_age(fresh: Mapping[str, Any]) -> str:
     age = None if fresh["age_seconds"] is None else render_age(fresh["age_seconds"])
+    if not fresh["is_on"]:
+        return "off"
     if not fresh["is_licensed"]:
         return "not licensed" if age is None else f"{age}, not licensed"
     if age is None:

@@ -29,7 +29,7 @@ GAUGES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "connections_overdue": (f"due for over {OVERDUE_SECONDS} s without a finished slice", ()),
     "connections_failing": ("connections in use whose last ended run failed", ()),
     "streams": (
-        "streams of connections that are not retired; not_licensed: refused for want of a licence",
+        "streams of connections that are not retired; not_licensed: the tenant lacks the licence",
         ("resource", "phase"),
     ),
     "oldest_freshness_seconds": ("age of the oldest rows of any connection in use", ("resource",)),

@@ -7,7 +7,7 @@ from models.queues import ALL_QUEUES
 from models.resources import RESOURCES, STREAMED
 from models.run import RunState
 from models.sink import SinkStatus
-from models.stream import NOT_LICENSED_PHASE, Phase
+from models.stream import NOT_LICENSED_PHASE, OFF_PHASE, Phase
 from worker.core.settings import Settings
 from worker.delivery.health import load_sink_health
 from worker.events.partitions import has_unpartitioned_events
@@ -42,7 +42,7 @@ def read_mirror(db: sa.Connection, _: Settings, readings: MetricSamples) -> None
     readings.set("connections_failing", counts.count_failing_connections(db))
     streams = counts.count_streams_by_phase(db)
     for resource in STREAMED:
-        for phase in (*Phase, NOT_LICENSED_PHASE):
+        for phase in (*Phase, NOT_LICENSED_PHASE, OFF_PHASE):
             readings.set("streams", streams.get((resource.name, phase), 0), resource.name, phase)
     for name, fresh in counts.load_freshness(db, AGE_BOUNDS).items():
         if fresh.oldest_seconds is not None:

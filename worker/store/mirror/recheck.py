@@ -36,8 +36,8 @@ _RESTORED_UNSEEN = f"""
 
 
 @cache
-def _render_endpoints_live(edge: Resource) -> str:
-    """Return the condition that an ended edge has two live ends."""
+def _render_endpoints_live(edge: Resource, off: frozenset[str] = frozenset()) -> str:
+    """Return the condition that an ended edge has two live ends; of those ``off`` none is known."""
     parent, member, kind = edge.column_names
     cases = " ".join(
         f"""
@@ -45,22 +45,23 @@ def _render_endpoints_live(edge: Resource) -> str:
                 where m.connection_id = e.connection_id and m.id = e.{member}
                   and deleted_at is null)"""
         for one in list_member_resources(edge)
+        if one.name not in off
     )
     return f"""
        e.connection_id = %(id)s and e.deleted_reason = 'cascade'
        and exists (select from {DIRECTORY}.{edge.parent} p
             where p.connection_id = e.connection_id and p.id = e.{parent} and deleted_at is null)
-       and case e.{kind} {cases}
+       and case e.{kind} when '' then true {cases}
            else true end
     """
 
 
 @cache
-def _render_returned(edge: Resource) -> str:
+def _render_returned(edge: Resource, off: frozenset[str]) -> str:
     parent = edge.key[0]
     return f"""
         select {", ".join(edge.column_names)} from {DIRECTORY}.{edge.name} e
-         where {_render_endpoints_live(edge)}
+         where {_render_endpoints_live(edge, off)}
            and not exists (select from sync.unresolved n
                 where n.connection_id = e.connection_id and n.resource = '{edge.name}'
                   and n.kind = '{PartKind.MEMBERS}' and n.key = e.{parent}::text)
@@ -80,7 +81,7 @@ def _render_returned_members(edge: Resource) -> str:
 
 
 @cache
-def _render_unknown_members(edge: Resource, *, few: bool) -> str:
+def _render_unknown_members(edge: Resource, off: frozenset[str], *, few: bool) -> str:
     """Return a query with an anti-join for each type: a case would be evaluated per edge."""
     parent, member, kind = edge.column_names
     recent = render_for_edge(_RECENT, edge) if few else ""
@@ -94,17 +95,21 @@ def _render_unknown_members(edge: Resource, *, few: bool) -> str:
                 where m.connection_id = e.connection_id and m.id = e.{member}) {recent}
         """
         for one in list_member_resources(edge)
+        if one.name not in off
     )
     return f"{parts} limit {RECHECK_BATCH}"
 
 
-def list_restored_endpoint_edges(tx: Transaction, edge: Resource) -> dict[Pair, str]:
+def list_restored_endpoint_edges(
+    tx: Transaction, edge: Resource, off: frozenset[str] = frozenset()
+) -> dict[Pair, str]:
     """Return edges that ended by ``cascade`` and whose two endpoints are live again.
 
+    Members of the resources that are ``off`` have no rows: they count as live.
     Skips parents whose members Graph did not show: such a parent is read completely.
     """
     with get_driver_connection(tx.db).cursor() as cursor:
-        cursor.execute(_render_returned(edge), {"id": tx.connection_id})
+        cursor.execute(_render_returned(edge, off), {"id": tx.connection_id})
         return {(parent_id, member_id): kind for parent_id, member_id, kind in cursor.fetchall()}
 
 
@@ -119,19 +124,23 @@ def list_restored_endpoint_members(
     return members, members[-1] if len(members) == RECHECK_BATCH else None
 
 
-def list_unknown_member_edges(tx: Transaction, edge: Resource, since: int) -> dict[Pair, str]:
+def list_unknown_member_edges(
+    tx: Transaction, edge: Resource, since: int, off: frozenset[str] = frozenset()
+) -> dict[Pair, str]:
     """Return live edges of members that should be mirrored and are not.
 
     Such a member will arrive soon, or was deleted before it was mirrored: its edge came first, and
     Graph does not report its end. Only edges with events after ``since`` are checked, so that the
-    cost depends on the number of changes.
+    cost depends on the number of changes. Members of resources that are ``off`` are not expected.
     """
+    if all(one.name in off for one in list_member_resources(edge)):
+        return {}
     few = tx.seq - since <= FULL_SCAN_EVENTS
     if not few:
         prefer_hash_joins(tx.db)
     with get_driver_connection(tx.db).cursor() as cursor:
         values = {"id": tx.connection_id, "since": since}
-        cursor.execute(_render_unknown_members(edge, few=few), values)
+        cursor.execute(_render_unknown_members(edge, off, few=few), values)
         return {(parent_id, member_id): kind for parent_id, member_id, kind in cursor.fetchall()}
 
 

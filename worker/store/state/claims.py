@@ -33,13 +33,14 @@ _FREE_LAPSED_LEASES = text("""
 _STREAMED_NAMES = [resource.name for resource in STREAMED]
 
 IS_SETTLED: Final = """
-    (s.first_complete_at is not null or s.first_due_at is not null or s.due_at > clock_timestamp()
+    (s.first_complete_at is not null or s.first_due_at is not null or s.off_at is not null
+     or s.due_at > clock_timestamp()
      or s.phase not in ('ready', 'listing', 'sweeping'))
 """
 """Condition: stream ``s`` does not keep its connection on the queue of first loads.
 
-It has been complete, was added to a connection that is mirrored already, is not due, is refused, or
-follows a cursor without ever having been complete.
+It has been complete, was added to a connection that is mirrored already, is off, is not due, is
+refused, or follows a cursor without ever having been complete.
 """
 _IS_FIRST_LOAD = f"""
     (select count(*) from sync.streams s

@@ -6,8 +6,9 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy import text
 
-from models.resources import EDGES, RESOURCES, STREAMED
-from worker.conditions.facts import ConnectionFacts, ResourceAge, StreamFacts
+from models.resources import EDGES, EDGES_IN, RESOURCES, STREAMED
+from worker.conditions.facts import ConnectionFacts, StreamFacts
+from worker.conditions.resource_age import ResourceAge
 from worker.store.state.claims import IS_SETTLED
 from worker.store.state.streams import IS_NOT_LICENSED
 
@@ -22,6 +23,8 @@ _CONNECTIONS = text(f"""
                array_agg(interval_seconds) as intervals,
                array_agg(coalesce({IS_NOT_LICENSED}, false)) as unlicensed,
                array_agg(extract(epoch from first_due_at)::float8) as first_due,
+               array_agg(off_at is null) as on_flags,
+               array_agg(array_to_string(dropped, ' ')) as dropped,
                count(*) filter (where {IS_SETTLED}) as settled
           from sync.streams s
          where resource = any(:streamed) and {_WANTED.format(column="connection_id")}
@@ -48,7 +51,7 @@ _CONNECTIONS = text(f"""
                 and coalesce(jsonb_typeof(e.resources), 'null') = 'null', false),
            coalesce(s.settled, 0) < cardinality(cast(:streamed as text[])),
            coalesce(a.quarantined, 0), coalesce(a.inexact, 0), coalesce(p.number, 0),
-           s.resources, s.fresh, s.intervals, s.unlicensed, s.first_due,
+           s.resources, s.fresh, s.intervals, s.unlicensed, s.first_due, s.on_flags, s.dropped,
            extract(epoch from c.created_at)::float8
       from sync.connections c
       left join sync.leases l on l.connection_id = c.id
@@ -93,7 +96,9 @@ _BEST_EFFORT: Final = sorted(
     }
 )
 _PLACES: Final = {name: place for place, name in enumerate(_NAMES)}
-_NEVER: Final = tuple(ResourceAge(name, None, None) for name in _NAMES)
+_NEVER: Final = tuple(
+    ResourceAge(one.name, None, None, is_on=not one.is_optional) for one in STREAMED
+)
 
 
 def load_connection_facts(
@@ -117,25 +122,25 @@ def _load_odd_streams(
 
 
 def _build_facts(row: Sequence[Any], streams: tuple[StreamFacts, ...]) -> ConnectionFacts:
-    *values, resources, fresh, intervals, unlicensed, first_due, created = row
-    ages = _build_ages(resources, fresh, intervals, unlicensed, first_due)
+    *values, resources, fresh, intervals, unlicensed, first_due, on_flags, dropped, created = row
+    columns = (fresh, intervals, unlicensed, first_due, on_flags, dropped)
+    ages = _NEVER if resources is None else _build_ages(resources, columns)
     late_at = min([one.compute_late_at(created) for one in ages])
     facts: tuple[Any, ...] = (*values, ages, late_at, streams)
     return ConnectionFacts(*facts)
 
 
 def _build_ages(
-    resources: Sequence[str] | None,
-    fresh: Sequence[float | None],
-    intervals: Sequence[float | None],
-    unlicensed: Sequence[bool],
-    first_due: Sequence[float | None],
+    resources: Sequence[str], columns: Sequence[Sequence[Any]]
 ) -> tuple[ResourceAge, ...]:
     """Return the age of every resource, in the order of the registry."""
-    if resources is None:
-        return _NEVER
     found = list(_NEVER)
-    columns = zip(resources, fresh, intervals, unlicensed, first_due, strict=True)
-    for name, moment, interval, lacks, due in columns:
-        found[_PLACES[name]] = ResourceAge(name, moment, interval, not lacks, due)
+    for name, moment, interval, lacks, due, is_on, gone in zip(resources, *columns, strict=True):
+        off = _find_off_edges(name, gone) if gone else ()
+        found[_PLACES[name]] = ResourceAge(name, moment, interval, not lacks, due, is_on, off)
     return tuple(found)
+
+
+def _find_off_edges(name: str, dropped: str) -> tuple[str, ...]:
+    relations = set(dropped.split())
+    return tuple(edge.name for edge in EDGES_IN[name] if edge.relation in relations)

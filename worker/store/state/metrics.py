@@ -7,7 +7,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy import TextClause, text
 
-from models.stream import NOT_LICENSED_PHASE
+from models.stream import NOT_LICENSED_PHASE, OFF_PHASE
 from worker.store.first_id import render_first_id
 from worker.store.state.claims import IS_SYNCED
 from worker.store.state.streams import SHOWN_PHASE
@@ -42,7 +42,8 @@ _AGES = text(f"""
       from (select *, extract(epoch from clock_timestamp() - fresh_at)::float8 as age
               from analytics.freshness) f
       join sync.connections c on c.id = f.connection_id
-     where {IS_SYNCED} and f.phase <> '{NOT_LICENSED_PHASE}' group by f.resource, bucket
+     where {IS_SYNCED} and f.phase not in ('{NOT_LICENSED_PHASE}', '{OFF_PHASE}')
+     group by f.resource, bucket
 """)
 _AGO = "clock_timestamp() - make_interval(secs => :seconds)"
 _RUNS = text(f"""
@@ -99,7 +100,7 @@ def count_streams_by_phase(db: sa.Connection) -> dict[tuple[str, str], int]:
 class Freshness:
     """Freshness of a resource over all synced connections, as in ``analytics.freshness``.
 
-    Those without a licence for it count in none of the numbers.
+    Those without a licence for it, or where it is off, count in none of the numbers.
     """
 
     by_age: list[int]

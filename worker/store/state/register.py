@@ -15,19 +15,27 @@ from models.resources import RESOURCES
 FIRST_LOOK_SPREAD: Final = timedelta(days=1)
 """Time over which the first reads of a new resource are spread, over all connections."""
 
-_HAS_REGISTER = text("select to_regclass('sync.resources') is not null")
+_HAS_REGISTER = text("""
+    select exists (select from information_schema.columns
+                    where table_schema = 'sync' and table_name = 'resources'
+                      and column_name = 'is_optional')
+""")
 _HAS_NO_TABLE = "to_regclass('directory.' || quote_ident({column})) is null"
 _FORGET = (
     text(f"delete from sync.streams where {_HAS_NO_TABLE.format(column='resource')}"),
     text(f"delete from sync.resources where {_HAS_NO_TABLE.format(column='name')}"),
 )
 _ADD = text(f"""
-    insert into sync.resources (name, stream)
-    select name, stream
-      from unnest(cast(:names as text[]), cast(:streams as text[])) as given (name, stream)
+    insert into sync.resources (name, stream, relation, is_optional)
+    select name, stream, nullif(relation, ''), is_optional
+      from unnest(cast(:names as text[]), cast(:streams as text[]), cast(:relations as text[]),
+                  cast(:optional as boolean[])) as given (name, stream, relation, is_optional)
      where not {_HAS_NO_TABLE.format(column="name")}
-        on conflict (name) do update set stream = excluded.stream
-     where resources.stream <> excluded.stream
+        on conflict (name) do update
+       set stream = excluded.stream, relation = excluded.relation,
+           is_optional = excluded.is_optional
+     where (resources.stream, resources.relation, resources.is_optional)
+           is distinct from (excluded.stream, excluded.relation, excluded.is_optional)
  returning name
 """)
 _SPREAD = text("""
@@ -55,8 +63,14 @@ def register_resources(db: sa.Connection) -> None:
         return
     for statement in _FORGET:
         db.execute(statement)
-    streams = [resource.parent or name for name, resource in RESOURCES.items()]
-    found = db.execute(_ADD, {"names": list(RESOURCES), "streams": streams}).scalars()
+    every = RESOURCES.values()
+    values = {
+        "names": list(RESOURCES),
+        "streams": [one.parent or one.name for one in every],
+        "relations": [one.relation for one in every],
+        "optional": [one.is_optional for one in every],
+    }
+    found = db.execute(_ADD, values).scalars()
     added = [name for name in found if not RESOURCES[name].is_edge]
     if added:
         db.execute(_SPREAD, {"added": added, "seconds": FIRST_LOOK_SPREAD.total_seconds()})

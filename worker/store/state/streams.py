@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 from models.resource import Resource
 from models.resources import EDGES_IN, STREAMED
 from models.source import Mode, Source
-from models.stream import NOT_LICENSED_PHASE, Phase, compute_late_after, streams
+from models.stream import NOT_LICENSED_PHASE, OFF_PHASE, Phase, compute_late_after, streams
 from worker.conditions.reasons import NOT_LICENSED, is_not_licensed
 from worker.core.errors import LeaseLost
 from worker.store.lease import Transaction
@@ -23,7 +23,10 @@ IS_NOT_LICENSED: Final = f"(s.phase = '{Phase.REFUSED}' and s.reason like '%{NOT
 
 ``Stream.is_not_licensed`` and the view ``analytics.freshness`` agree.
 """
-SHOWN_PHASE: Final = f"case when {IS_NOT_LICENSED} then '{NOT_LICENSED_PHASE}' else s.phase end"
+SHOWN_PHASE: Final = f"""
+    case when s.off_at is not null then '{OFF_PHASE}'
+         when {IS_NOT_LICENSED} then '{NOT_LICENSED_PHASE}' else s.phase end
+"""
 """The phase of stream ``s`` as people and programs are shown it."""
 
 
@@ -47,6 +50,9 @@ class Stream:
     asked_columns: list[str] | None = None
     walked_columns: list[str] | None = None
     covered_since: dict[str, int] | None = None
+    off_at: datetime | None = None
+    dropped: list[str] | None = None
+    to_clear: list[str] | None = None
     page_size: int | None = None
     page_size_at: datetime | None = None
     slow_pages: int = 0
@@ -62,6 +68,7 @@ class Stream:
     full_walk_count: int | None = None
     fresh_at: datetime | None = None
     due_at: datetime | None = None
+    first_due_at: datetime | None = None
     full_due_at: datetime | None = None
     interval_seconds: float | None = None
     checked_seq: int = 0
@@ -84,9 +91,22 @@ class Stream:
         return self.source is not self.resource.source
 
     @property
+    def is_on(self) -> bool:
+        """Whether the settings let it be read."""
+        return self.off_at is None
+
+    @property
+    def without(self) -> tuple[str, ...]:
+        """The Graph properties and relations that are left out at present.
+
+        The tenant's Graph does not know them, or the settings leave them out.
+        """
+        return (*(self.left_out or ()), *(self.dropped or ()))
+
+    @property
     def left_out_columns(self) -> int:
         """A bit for each column whose property is left out at present."""
-        return self.resource.columns_of(self.left_out) if self.left_out else 0
+        return self.resource.columns_of(self.without) if self.without else 0
 
     @property
     def current_columns(self) -> list[str]:
@@ -94,7 +114,7 @@ class Stream:
         without, relations = self.left_out_columns, self.resource.relations
         names = enumerate(self.resource.column_names)
         asked = [name for i, name in names if not without >> i & 1]
-        return [*asked, *(name for name in relations if name not in (self.left_out or ()))]
+        return [*asked, *(name for name in relations if name not in self.without)]
 
     def is_first_read(self, carried: Resource) -> bool:
         """Whether no complete walk has read a carried resource yet: its rows existed before.
@@ -163,9 +183,9 @@ class Stream:
 
     @property
     def carried_edges(self) -> tuple[Resource, ...]:
-        """The edges that this stream's walk reads inside its objects."""
-        edges, left_out = EDGES_IN.get(self.name, ()), self.left_out
-        return tuple(one for one in edges if one.relation not in left_out) if left_out else edges
+        """The edges that this stream's walk reads inside its objects: those that are on."""
+        edges, without = EDGES_IN.get(self.name, ()), self.without
+        return tuple(one for one in edges if one.relation not in without) if without else edges
 
     @property
     def carried_resources(self) -> tuple[Resource, ...]:

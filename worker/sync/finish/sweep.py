@@ -195,7 +195,7 @@ def _tell_coverage(context: SliceContext, tx: Transaction, before: Stream, after
     change = find_coverage_change(before, after)
     if change is None:
         return after
-    about: dict[str, object] = {"resource": after.name, **asdict(change)}
+    about: dict[str, object] = {"resource": after.name, **asdict(change), "state": None}
     append_connection_event(tx, ConnectionChange.COVERAGE_CHANGED, about, run_id=context.run.id)
     return note_coverage_change(after, change, tx.seq)
 

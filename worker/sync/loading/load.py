@@ -149,7 +149,7 @@ def _decode_changed(tx: Transaction, stream: Stream, page: Page) -> None:
     if page.undecoded:
         sources = {key: unread.source_hash for key, unread in page.undecoded.items()}
         decode_changed(page, stream.resource, find_changed_keys(tx, stream.resource, sources))
-        if stream.left_out:
+        if stream.without:
             clear_columns(page.rows, stream.resource, stream.left_out_columns)
 
 

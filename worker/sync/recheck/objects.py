@@ -17,7 +17,7 @@ from worker.store.state.quarantine import (
     postpone_retry,
     release_quarantined,
 )
-from worker.store.state.streams import load_untold_columns
+from worker.store.state.streams import Stream, load_untold_columns
 from worker.store.state.unresolved import resolve_parts
 from worker.store.sweep.removals import note_removals
 from worker.sync.context import SliceContext
@@ -27,7 +27,7 @@ from worker.sync.loading.rejected_rows import quarantine_rejected_rows
 
 def store_objects(
     context: SliceContext,
-    resource: Resource,
+    stream: Stream,
     objects: Mapping[str, Page | NoAnswer | None],
     parts: Mapping[str, PartKind],
 ) -> bool:
@@ -38,13 +38,14 @@ def store_objects(
     that Postgres refuses affects no other.
     """
     waits: dict[str, NoAnswer] = {}
+    resource = stream.resource
     for key, page in objects.items():
         if isinstance(page, NoAnswer):
             waits[key] = page
         elif page is None and key not in parts:
             _delete(context, resource, key)
         else:
-            _store_or_quarantine(context, resource, key, page, parts.get(key))
+            _store_or_quarantine(context, stream, key, page, parts.get(key))
     with context.open_transaction() as tx:
         noted = waits.keys() - parts.keys()
         apart = noted & list_quarantined_keys(tx, resource.name) if noted else set()
@@ -56,19 +57,20 @@ def store_objects(
 
 
 def _store_or_quarantine(
-    context: SliceContext, resource: Resource, key: str, page: Page | None, kind: PartKind | None
+    context: SliceContext, stream: Stream, key: str, page: Page | None, kind: PartKind | None
 ) -> None:
     try:
-        _store_answer(context, resource, key, page, kind)
+        _store_answer(context, stream, key, page, kind)
     except Exception as error:
-        if page is None or not quarantine_rejected_rows(context, resource, page, error):
+        if page is None or not quarantine_rejected_rows(context, stream.resource, page, error):
             raise
-        _store_answer(context, resource, key, page, kind)
+        _store_answer(context, stream, key, page, kind)
 
 
 def _store_answer(
-    context: SliceContext, resource: Resource, key: str, page: Page | None, kind: PartKind | None
+    context: SliceContext, stream: Stream, key: str, page: Page | None, kind: PartKind | None
 ) -> None:
+    resource = stream.resource
     with context.open_transaction() as tx:
         if page is None:
             note_removals(tx, resource, {key: DeletedReason.NOT_SEEN})
@@ -77,7 +79,7 @@ def _store_answer(
             context.has_quarantined[resource.name] = True
         else:
             _store_page(context, tx, resource, page)
-            if not resource.relations and kind is None:
+            if not stream.carried_edges and kind is None:
                 release_quarantined(tx, resource, [key])
         if kind is not None:
             _resolve_part(context, tx, Part(resource.name, kind, key), exists=page is not None)

@@ -107,7 +107,7 @@ class Recheck:
     object_addresses: dict[str, dict[str, str]] = field(default_factory=dict)
     unresolved_kinds: dict[str, dict[str, PartKind]] = field(default_factory=dict)
     left_out: dict[str, Sequence[str]] = field(default_factory=dict)
-    """Properties that the tenant's Graph does not know, by resource."""
+    """Properties that are not asked for, by resource."""
 
     def __bool__(self) -> bool:
         return bool(self.object_addresses) or any(self.edges.values())
@@ -140,21 +140,24 @@ def load_recheck(context: SliceContext, streams: Mapping[str, Stream]) -> Rechec
     with context.open_read_transaction() as tx:
         if context.has_unresolved:
             resolve_deleted(tx)
+        off = frozenset(name for name, stream in streams.items() if not stream.is_on)
         for stream in streams.values():
-            ends = {name for edge in stream.carried_edges for name in list_edge_ends(edge)}
-            if ends and all(_is_at_rest(streams[name]) for name in ends):
-                _load_edges(context, tx, stream, doubts)
+            ends = {name for edge in stream.carried_edges for name in list_edge_ends(edge)} - off
+            if ends and stream.is_on and all(_is_at_rest(streams[name]) for name in ends):
+                _load_edges(context, tx, stream, doubts, off)
         for resource in STREAMED:
             _load_objects(context, tx, streams[resource.name], doubts)
     return doubts
 
 
-def _load_edges(context: SliceContext, tx: Transaction, stream: Stream, doubts: Recheck) -> None:
+def _load_edges(
+    context: SliceContext, tx: Transaction, stream: Stream, doubts: Recheck, off: frozenset[str]
+) -> None:
     doubts.checked_seqs[stream.name] = tx.seq
     for edge in stream.carried_edges:
-        found = doubts.edges[edge.name] = EdgeDoubts(list_restored_endpoint_edges(tx, edge))
+        found = doubts.edges[edge.name] = EdgeDoubts(list_restored_endpoint_edges(tx, edge, off))
         if tx.seq > stream.checked_seq:
-            found.unknown_members = list_unknown_member_edges(tx, edge, stream.checked_seq)
+            found.unknown_members = list_unknown_member_edges(tx, edge, stream.checked_seq, off)
             found.restored_unseen = list_restored_unseen_members(tx, edge, stream.checked_seq)
         if context.has_unresolved:
             found.unresolved_parents = _list_due(context, tx, edge.name, PartKind.MEMBERS)
@@ -175,7 +178,7 @@ def _load_objects(context: SliceContext, tx: Transaction, stream: Stream, doubts
     resource, now = stream.resource, context.request.manual
     keys: list[str] = []
     if context.has_quarantined.get(resource.name) and (
-        not resource.relations or _is_at_rest(stream)
+        not stream.carried_edges or _is_at_rest(stream)
     ):
         keys += list_due_retries(tx, resource, ignore_pauses=now)
     if context.has_unresolved and _is_at_rest(stream):
@@ -187,7 +190,7 @@ def _load_objects(context: SliceContext, tx: Transaction, stream: Stream, doubts
         keys += doubts.unresolved_kinds[resource.name]
     if keys:
         doubts.object_addresses[resource.name] = _load_addresses(tx, resource, keys)
-        doubts.left_out[resource.name] = stream.left_out or ()
+        doubts.left_out[resource.name] = stream.without
 
 
 def _is_at_rest(stream: Stream) -> bool:
@@ -294,7 +297,8 @@ def store_answers(
             resolve_parts(tx, answers.answered_parts)
     _end_unknown_members(context, doubts, answers.gone_members)
     for name, objects in answers.objects.items():
-        if store_objects(context, RESOURCES[name], objects, doubts.unresolved_kinds.get(name, {})):
+        parts = doubts.unresolved_kinds.get(name, {})
+        if store_objects(context, streams[name], objects, parts):
             streams[name] = apply_round_removals(context, streams[name])
     wanted: dict[Resource, list[str]] = {}
     for edge in EDGES:

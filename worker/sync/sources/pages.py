@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from models.resources import EDGES_IN
 from models.stream import Phase
 from worker.core.errors import (
     MalformedResponse,
@@ -44,7 +45,7 @@ def delay_fetch(seconds: float, ask: Fetch) -> Fetch:
 
 def build_first_link(stream: Stream) -> str:
     """Return the URL at which a full walk of a stream starts."""
-    without, top = stream.left_out or (), stream.page_size
+    without, top = stream.without, stream.page_size
     if stream.source.walks_by_delta:
         return build_delta_url(stream.resource, without, top=top)
     return build_listing_url(stream.resource, without, source=stream.source, top=top)
@@ -54,7 +55,7 @@ def build_token_path(stream: Stream) -> str:
     """Return the path that requests a delta token with the page size of its rounds."""
     small = stream.page_size is not None and stream.page_size < DEFAULT_PAGE_SIZE
     top = stream.page_size if small else None
-    return path_from_link(build_token_url(stream.resource, stream.left_out or (), top=top))
+    return path_from_link(build_token_url(stream.resource, stream.without, top=top))
 
 
 def parse_response(
@@ -77,14 +78,23 @@ def parse_response(
         hash_sources=stream.is_initial or bringing,
         is_rewalk=expects_unchanged and not bringing,
     )
-    if stream.left_out:
-        clear_columns(page.rows, stream.resource, stream.left_out_columns)
+    _drop_left_out(stream, page)
     if page.next_link is not None and page.delta_link is not None:
         page.delta_link = None
     for link in (page.next_link, page.delta_link):
         if link is not None:
             path_from_link(link)
     return page
+
+
+def _drop_left_out(stream: Stream, page: Page) -> None:
+    """Drop what is left out: a cursor may still ask for it."""
+    if not stream.without:
+        return
+    clear_columns(page.rows, stream.resource, stream.left_out_columns)
+    for edge in EDGES_IN[stream.name]:
+        if edge not in stream.carried_edges:
+            page.edges.pop(edge.name, None)
 
 
 def fetch_page(client: GraphClient, stream: Stream, link: str) -> Page:

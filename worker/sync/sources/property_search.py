@@ -34,7 +34,7 @@ def find_refused_properties(client: GraphClient, stream: Stream) -> list[str]:
     Takes a few calls: the parts of one size travel in one ``$batch``. Empty if Graph accepts the
     request with all of them, or refuses it without any.
     """
-    optional = [one for one in stream.resource.optional if one not in (stream.left_out or ())]
+    optional = [one for one in stream.resource.optional if one not in stream.without]
     ends = {"none": _build_request_with(stream, ()), "all": _build_request_with(stream, optional)}
     if find_refused_requests(client, ends) != {"all"}:
         return []
