@@ -23,12 +23,13 @@ PROBE: Final = "tests what Tenant Mirror assumes about these very resources"
 EXCEPTIONS: Final = {
     "worker/erasure/store/lookup.py": PEOPLE,
     "worker/probe/answers.py": PROBE,
+    "worker/probe/further.py": PROBE,
     "worker/probe/read_checks.py": PROBE,
     "worker/probe/requests.py": PROBE,
 }
 """The modules that may name resources, with the reason."""
 
-COUNTS: Final = {PEOPLE: 4, PROBE: 38}
+COUNTS: Final = {PEOPLE: 4, PROBE: 48}
 """How often they do. Lower a number when it falls; raise none without a good reason."""
 
 
