@@ -1,9 +1,15 @@
 """One property of a Graph resource: its name, type and meaning, written once."""
 
 from dataclasses import dataclass
-from typing import Any, Final, TypedDict, Unpack
+from types import GenericAlias
+from typing import Any, Final, TypeAlias, TypedDict, Unpack
+
+import msgspec
 
 from models.record import Complex, Guid, Integer, Nested, Timestamp
+
+KeptFields: TypeAlias = type[msgspec.Struct]
+"""The fields of complex values that are kept, each optional."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +76,13 @@ class Property:
     """The properties that a derived column is lost without."""
     references: tuple[str, ...] = ()
     """The resources whose ids it holds."""
+    keeps: KeptFields | None = None
+    """The fields of each value that are decoded and kept; none of the others is ever read."""
+
+    @property
+    def python(self) -> Any:
+        """The type that its values are decoded to."""
+        return GenericAlias(list, (self.keeps,)) if self.keeps else self.type.python
 
     @property
     def graph_name(self) -> str:
@@ -114,9 +127,21 @@ def document(name: str, meaning: str, **marks: Unpack[Marks]) -> Property:
     return Property(name=name, type=DOCUMENT, meaning=meaning, **marks)
 
 
-def documents(name: str, meaning: str, *, unordered: bool, **marks: Unpack[Marks]) -> Property:
-    """Return a property with a list of complex values, which is stored as Graph sent it."""
-    return Property(name=name, type=DOCUMENTS, meaning=meaning, unordered=unordered, **marks)
+def documents(
+    name: str,
+    meaning: str,
+    *,
+    unordered: bool,
+    keeps: KeptFields | None = None,
+    **marks: Unpack[Marks],
+) -> Property:
+    """Return a property with a list of complex values, which is stored as Graph sent it.
+
+    With ``keeps``, each value has the fields of that type, null where absent, and no others.
+    """
+    return Property(
+        name=name, type=DOCUMENTS, meaning=meaning, unordered=unordered, keeps=keeps, **marks
+    )
 
 
 def facet(name: str, python: Any, meaning: str, **marks: Unpack[Marks]) -> Property:

@@ -167,7 +167,7 @@ class Resource:
         fields: list[tuple[str, Any, Any]] = [
             (
                 one.name,
-                one.type.python | UnsetType | None,
+                one.python | UnsetType | None,
                 msgspec.field(name=one.graph_name, default=UNSET),
             )
             for one in self.sent

@@ -16,6 +16,7 @@ from models.resources.role_definitions import ROLE_DEFINITIONS
 from models.resources.role_eligibility_schedule_instances import (
     ROLE_ELIGIBILITY_SCHEDULE_INSTANCES,
 )
+from models.resources.service_principals import SERVICE_PRINCIPALS
 from models.resources.sites import SITES
 from models.resources.users import USERS
 
@@ -28,6 +29,7 @@ _DECLARED: Final = (
     ROLE_ASSIGNMENTS,
     ROLE_ELIGIBILITY_SCHEDULE_INSTANCES,
     ROLE_ASSIGNMENT_SCHEDULE_INSTANCES,
+    SERVICE_PRINCIPALS,
 )
 RESOURCES: Final[dict[str, Resource]] = {resource.name: resource for resource in _DECLARED}
 

@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from sandbox.tenant import Tenant
+from sandbox.tenant import KindCounts, Tenant
 from sandbox.tenant.directory.members import MemberType
 from tests.support.mirror import MakeMirror, Mirror, compute_mirror_truth, fetch_scalar
 from worker.ops.schema.migrate import migrate
 
 VIEWS = {
     *("connections", "freshness", "users", "groups", "group_members", "sites"),
-    *("role_definitions", "role_assignments"),
+    *("role_definitions", "role_assignments", "service_principals"),
 }
 COLUMNS = """
     select c.relname as view, a.attname as name, format_type(a.atttypid, a.atttypmod) as type,
@@ -198,8 +198,10 @@ def silent(tenant: Tenant) -> Tenant:
     properties = (
         *("accountEnabled", "onPremisesSyncEnabled", "mailEnabled", "securityEnabled"),
         *("isAssignableToRole", "groupTypes", "isPersonalSite", "root", "isBuiltIn", "isEnabled"),
+        *("isResourceAccount", "passwordPolicies", "isManagementRestricted"),
+        *("appRoleAssignmentRequired", "appOwnerOrganizationId"),
     )
-    for name in ("users", "groups", "sites", "role_definitions"):
+    for name in ("users", "groups", "sites", "role_definitions", "service_principals"):
         shelf = tenant.store(name)
         for index in shelf.iterate_live():
             for one in properties:
@@ -210,7 +212,8 @@ def silent(tenant: Tenant) -> Tenant:
 def test_no_row_is_lost_between_true_and_false_unless_the_comment_says_so(
     make_mirror: MakeMirror,
 ) -> None:
-    mirror = make_mirror(silent(Tenant(seed=3, users=30, groups=8, sites=9)))
+    kinds = KindCounts(service_principals=9)
+    mirror = make_mirror(silent(Tenant(seed=3, users=30, groups=8, sites=9, kinds=kinds)))
     mirror.sync()
     booleans = [one for one in rows(mirror, COLUMNS) if one["type"] == "boolean"]
     assert {one["name"] for one in booleans} >= {
@@ -233,6 +236,7 @@ def test_no_row_is_lost_between_true_and_false_unless_the_comment_says_so(
         ("role_definitions", "is_built_in"),
         ("role_definitions", "is_enabled"),
         ("role_assignments", "is_built_in"),
+        ("service_principals", "account_enabled"),
     }
 
 

@@ -8,7 +8,9 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from sqlalchemy import func, select, text
 
 from models.resources import RESOURCES
 from sandbox.tenant import Server, Tenant
+from sandbox.tenant.directory.templates.applications import make_password
 from tests.support.databases import DatabaseFactory
 from tests.support.nango import reset_nango
 from worker.core.settings import load_settings
@@ -85,6 +88,11 @@ class Customer:
             for index in members:
                 self._join(group, tenant.users.id_at(index))
         self._join(innermost, self.robot, "servicePrincipal")
+        now = datetime.now(UTC)
+        for name, days in (("soon", 10), ("later", 60), ("ended", -10)):
+            ends = f"{now + timedelta(days=days):%Y-%m-%dT00:00:00Z}"
+            secret = make_password(Random(name), name, ends=ends)
+            tenant.create_object("service_principals", passwordCredentials=[secret])
 
     def _join(self, group: str, member: str, kind: Any = "user") -> None:
         self.tenant.add_member(group, member, kind)
@@ -285,6 +293,12 @@ def history(world: World, customer: Customer, rows: list[Row]) -> None:
     assert times[1:] == sorted(times[1:])
 
 
+def secrets_that_end(world: World, customer: Customer, rows: list[Row]) -> None:
+    found = [(row["connection_id"], row["credential"]) for row in rows]
+    assert sorted(found) == [(1, "soon"), (2, "soon")]
+    assert all(row["display_name"] and row["ends"] for row in rows)
+
+
 def nothing_waits(world: World, customer: Customer, rows: list[Row]) -> None:
     assert rows == []
 
@@ -298,6 +312,7 @@ ANSWERS: dict[str, Callable[[World, Customer, list[Row]], None]] = {
     "as member\n": members_with_names,
     "with recursive inside": everybody_inside,
     "as scope\n  from analytics.role_assignments": holders,
+    "from directory.service_principals s": secrets_that_end,
     "coalesce(u.deleted_at, g.deleted_at)": left_by_deleted,
     "select id from events.epochs": one_epoch,
     "and not initial": changes_of_today,

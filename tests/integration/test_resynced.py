@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from models.resources import EDGES, RESOURCES
 from models.run import RunState, RunTrigger
 from sandbox.tenant import Tenant
 from tests.support.mirror import MakeMirror, Mirror, assert_exact, fetch_scalar
@@ -13,8 +14,10 @@ from worker.store.state.connections import request_resync
 from worker.sync.plan import SyncRequest
 from worker.sync.run import run_slice
 
-GROUPS = ["group_members", "groups"]
-EVERYTHING = [*GROUPS, "users"]
+FOLLOWED = {name for name, one in RESOURCES.items() if one.source.follows_delta}
+EVERYTHING = sorted(FOLLOWED | {one.name for one in EDGES if one.parent in FOLLOWED})
+WITHOUT_USERS = [name for name in EVERYTHING if name != "users"]
+OF_BOTH = sorted({"users", "groups", *(one.name for one in EDGES if one.parent == "groups")})
 
 
 class SimulatedKill(BaseException):  # not an Exception: no code may handle the end of its process
@@ -109,7 +112,7 @@ def test_nothing_is_told_while_deletions_of_the_walk_are_in_doubt(make_mirror: M
         tenant.delete_user(tenant.users.id_at(index))
     tenant.expire_delta_tokens()
     assert mirror.sync().state is RunState.HELD
-    assert told(mirror) == [{"resources": GROUPS}]
+    assert told(mirror) == [{"resources": WITHOUT_USERS}]
 
 
 def test_a_walk_is_told_although_its_run_does_not_succeed(mirror: Mirror) -> None:
@@ -117,7 +120,7 @@ def test_a_walk_is_told_although_its_run_does_not_succeed(mirror: Mirror) -> Non
     mirror.tenant.options.refused_resources = {"sites"}
     mirror.tenant.expire_delta_tokens()
     assert mirror.sync("users", "groups", "sites").state is RunState.PARTIAL
-    assert told(mirror) == [{"resources": EVERYTHING}]
+    assert told(mirror) == [{"resources": OF_BOTH}]
 
 
 def test_a_walk_outlives_the_slice_that_ended_it(make_mirror: MakeMirror) -> None:

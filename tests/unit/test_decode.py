@@ -746,3 +746,53 @@ def test_a_document_is_cleaned_within() -> None:
     stored, faults = read_sample("orgData", '{"a\\u0000b":"c\\u0000","half":1.5}')
     assert stored == {"ab": "c", "half": 1.5}
     assert "NUL" in faults["orgData"]
+
+
+# ---- complex values of which some fields are kept
+
+PRINCIPALS = RESOURCES["service_principals"]
+KEPT = ("keyId", "displayName", "startDateTime", "endDateTime")
+
+
+def read_credentials(sent: str) -> tuple[Any, dict[str, str]]:
+    page = decode_page(
+        PRINCIPALS, f'{{"value":[{{"id":"{guid(1)}","keyCredentials":{sent}}}]}}'.encode()
+    )
+    (incoming,) = page.rows.values()
+    stored = incoming.row[PRINCIPALS.column_names.index("key_credentials")]
+    return stored, page.faults.get(guid(1), {})
+
+
+def test_the_other_fields_of_a_credential_are_not_read() -> None:
+    secret = {"key": "secret", "hint": [1, {"a": 2.5}], "customKeyIdentifier": 7}
+    kept = {"keyId": guid(2), "displayName": "x", "startDateTime": None, "endDateTime": "2027"}
+    assert read_credentials(json.dumps([kept | secret])) == ([kept], {})
+    assert read_credentials(json.dumps([secret])) == ([dict.fromkeys(KEPT)], {})
+    assert read_credentials("[]") == ([], {})
+    assert read_credentials("null") == (None, {})
+
+
+@pytest.mark.parametrize(
+    ("sent", "names"),
+    [
+        ('[{"displayName":"a\\u0000b","hint":"secret"}]', ["ab"]),
+        ('[{"displayName":"a","hint":"\\ud800 secret"}]', ["a"]),
+        ('[{"displayName":["secret"]},{"displayName":"b"}]', [None, "b"]),
+        ('["secret",null,7,{"displayName":"b","key":"secret\\u0000"}]', ["b"]),
+    ],
+)
+def test_an_odd_credential_costs_itself_and_shows_no_other_field(
+    sent: str, names: list[str | None]
+) -> None:
+    stored, faults = read_credentials(sent)
+    assert [one["displayName"] for one in stored] == names
+    assert all(tuple(one) == KEPT for one in stored)
+    assert "secret" not in f"{stored}{faults}"
+
+
+@pytest.mark.parametrize("sent", ['{"a":"secret"}', '"secret"', "7"])
+def test_what_is_no_list_of_credentials_is_null(sent: str) -> None:
+    stored, faults = read_credentials(sent)
+    assert stored is None
+    assert list(faults) == ["keyCredentials"]
+    assert "secret" not in faults["keyCredentials"]

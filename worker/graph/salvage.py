@@ -147,6 +147,8 @@ def _salvage_plain(kind: Any, text: str, faults: ValueFaults) -> Any:
     if origin not in (list, dict):
         raise ValueError("no part of it can be kept")
     item = get_args(kind)[0] if origin is list else None
+    if isinstance(item, type) and issubclass(item, msgspec.Struct):
+        return _salvage_structs(item, text, faults)
     value = _parse_nested(text, faults)
     if not isinstance(value, origin):
         raise ValueError("no part of it can be kept")  # noqa: TRY004 - no argument is wrong
@@ -158,6 +160,19 @@ def _keep_kind(values: list[Any], kind: type, faults: ValueFaults) -> list[Any]:
     if len(kept) < len(values):
         what = "text" if kind is str else "object"
         faults.note(f"an element is not {what}; it was omitted")
+    return kept
+
+
+def _salvage_structs(
+    kind: type[msgspec.Struct], text: str, faults: ValueFaults
+) -> list[msgspec.Struct]:
+    """Parse a list of structs, one by one; what is none is left out. Other fields are not read."""
+    kept = []
+    for one in split_array(text):
+        try:
+            kept.append(_salvage_struct(kind, one, faults))
+        except ValueError:
+            faults.note("an element is not object; it was omitted")
     return kept
 
 

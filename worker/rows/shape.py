@@ -89,6 +89,8 @@ def _choose_parser(column: Property) -> Callable[[Any], Any] | None:
         return _parse_guid
     if column.type is TIMESTAMP:
         return _parse_timestamp
+    if column.keeps is not None:
+        return msgspec.to_builtins
     if column.key:
         return _parse_opaque_id
     return _check_indexable if column.type is TEXT and column.indexed else None
