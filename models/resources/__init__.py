@@ -8,6 +8,7 @@ from models.property import GUID, TEXT, Property
 from models.resource import Resource
 from models.resources.group_members import GROUP_MEMBERS
 from models.resources.groups import GROUPS
+from models.resources.oauth2_permission_grants import OAUTH2_PERMISSION_GRANTS
 from models.resources.role_assignment_schedule_instances import (
     ROLE_ASSIGNMENT_SCHEDULE_INSTANCES,
 )
@@ -30,6 +31,7 @@ _DECLARED: Final = (
     ROLE_ELIGIBILITY_SCHEDULE_INSTANCES,
     ROLE_ASSIGNMENT_SCHEDULE_INSTANCES,
     SERVICE_PRINCIPALS,
+    OAUTH2_PERMISSION_GRANTS,
 )
 RESOURCES: Final[dict[str, Resource]] = {resource.name: resource for resource in _DECLARED}
 
