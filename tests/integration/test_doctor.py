@@ -33,6 +33,7 @@ from worker.overview.doctor.server_checks import (
     check_redis,
 )
 from worker.overview.fleet import load_fleet
+from worker.probe.scope import ProbeScope
 from worker.store.service.server_facts import DatabaseServerFacts
 
 Run = Callable[..., Result]
@@ -153,7 +154,13 @@ def test_all_tenants_are_probed_for_a_price_that_is_told_and_once_only(
     assert told(run("--all", "--live", "--report", str(report), "--json"))["probed"]
     assert nango.calls.total == 3, "what the report has is not probed again"
     fleet = load_fleet(mirror.database, mirror.runtime.settings)
-    assert list(probe_tenants(mirror.runtime.nango, fleet.in_use, report)) == []
+    scopes: dict[int, ProbeScope] = {}
+    assert (
+        list(
+            probe_tenants(mirror.runtime.nango, fleet.in_use, report, get_scope=scopes.__getitem__)
+        )
+        == []
+    )
     assert set(read_report(report)) == {1}
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from models.resource import Resource
+from models.resources import EDGES_IN, STREAMED
 from sandbox.tenant import Nango, Request, Response, Server, Tenant, TenantOptions
 from worker.graph.throttle import GraphThrottle
 from worker.nango.client import ConnectionRef, NangoClient, RetryPolicy
@@ -15,6 +16,7 @@ from worker.probe.findings import Finding, Verdict
 from worker.probe.further import FURTHER, list_further_requests
 from worker.probe.report import ProbeOutcome, decide_outcome, run_checks
 from worker.probe.requests import run_probe
+from worker.probe.scope import ProbeScope
 
 GRAPH = {"content-type": "application/json", "request-id": "simulated"}
 
@@ -31,13 +33,15 @@ class Asker:
         self.answers = ProbeAnswers()
         self.findings: list[Finding] = []
 
-    def __call__(self, tenant: Tenant, known: str | None = None) -> "Asker":
+    def __call__(
+        self, tenant: Tenant, known: str | None = None, scope: ProbeScope | None = None
+    ) -> "Asker":
         self.nango.add_connection("contoso", tenant)
         self.nango.log.clear()
         self.told.clear()
         address = ConnectionRef("contoso", "entra")
         self.answers = run_probe(
-            self.client, address, known, lambda asked, _: self.told.append(asked)
+            self.client, address, known, lambda asked, _: self.told.append(asked), scope
         )
         self.findings = run_checks(self.answers)
         return self
@@ -248,7 +252,9 @@ def test_an_item_that_is_left_out_does_not_hold_and_the_others_do(ask: Asker) ->
     page = {"status": 200, "body": {"value": []}}
     change_last_batch(ask, lambda items: [one | page for one in items[:-1]])
     ask(Tenant(seed=41, users=5, groups=2))
-    *answered, missing = [ask.answers.items[one.name] for one in list_further_requests()]
+    *answered, missing = [
+        ask.answers.items[one.name] for one in list_further_requests(ProbeScope())
+    ]
     assert [one.is_success for one in answered] == [True] * len(answered)
     assert not missing.is_success
 
@@ -260,6 +266,41 @@ def test_an_item_that_is_throttled_ends_the_probe_with_what_is_known(ask: Asker)
     assert ask.answers.stop_reason is StopReason.THROTTLED
     assert ask.outcome is ProbeOutcome.UNKNOWN
     assert ask.verdict("users are listed with all our properties") is Verdict.HOLDS
+
+
+@pytest.mark.parametrize("resource", STREAMED, ids=lambda one: one.name)
+def test_nothing_is_asked_or_judged_of_a_resource_that_is_off(
+    ask: Asker, resource: Resource
+) -> None:
+    options = TenantOptions(refused_resources={resource.name})
+    scope = ProbeScope(off=frozenset({resource.name, *(e.name for e in EDGES_IN[resource.name])}))
+    ask(Tenant(seed=41, users=5, groups=2, options=options), scope=scope)
+    assert ask.outcome is ProbeOutcome.YES
+    paths = {one.source.path.strip("/") for one in STREAMED if one is not resource}
+    asked = {target.removeprefix("v1.0/") for target in list_targets(ask.nango)}
+    own = resource.source.path.strip("/")
+    assert not {one for one in asked if one == own or one.startswith(f"{own}/")} - paths
+
+
+def list_targets(nango: Nango) -> list[str]:
+    """The paths that were asked for, alone or in a ``$batch``."""
+    found = []
+    for logged in nango.log:
+        if logged.request.method == "POST":
+            found += [one["url"] for one in json.loads(logged.request.body)["requests"]]
+        else:
+            found.append(logged.request.target.removeprefix("/proxy/"))
+    return [one.partition("?")[0].strip("/") for one in found]
+
+
+def test_a_property_that_is_left_out_is_not_asked_for(ask: Asker) -> None:
+    scope = ProbeScope(left_out={"users": ["mobilePhone"], "groups": ["members"]})
+    ask(Tenant(seed=41, users=5, groups=2), scope=scope)
+    assert ask.outcome is ProbeOutcome.YES
+    for logged in ask.nango.log:
+        body = logged.request.body.decode()
+        assert "mobilePhone" not in logged.request.target + body
+    assert "mobile_phone" not in ask.finding("every property that we select is sent").seen
 
 
 def test_a_tenant_without_delta_for_users_can_be_mirrored(ask: Asker) -> None:

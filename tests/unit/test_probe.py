@@ -26,11 +26,11 @@ from worker.probe.connection_checks import (
 )
 from worker.probe.findings import Finding, Verdict, pluralize
 from worker.probe.read_checks import (
-    READ_CHECKS,
     check_delta_token,
     check_members,
     check_page_size,
     check_properties,
+    list_read_checks,
 )
 from worker.probe.report import (
     ProbeOutcome,
@@ -40,6 +40,7 @@ from worker.probe.report import (
     summarize_calls,
 )
 from worker.probe.requests import find_stop_reason, parse_response
+from worker.probe.scope import ProbeScope
 from worker.probe.traffic_checks import (
     check_budget,
     check_cost,
@@ -330,7 +331,7 @@ def test_nothing_answered_is_neither_yes_nor_no() -> None:
     findings = run_checks(nothing)
     assert {found.verdict for found in findings} == {Verdict.UNKNOWN}
     assert decide_outcome(nothing, findings) is ProbeOutcome.UNKNOWN
-    assert len(findings) >= len(READ_CHECKS)
+    assert len(findings) >= len(list_read_checks(ProbeScope()))
 
 
 @pytest.mark.parametrize(

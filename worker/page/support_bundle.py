@@ -21,7 +21,7 @@ from worker.store.state.connections import get_connection
 from worker.store.state.metrics import set_statement_timeout
 from worker.store.state.overview import load_streams_overview
 from worker.store.state.runs import list_latest_runs
-from worker.sync.policy import METADATA_KEY, Policy, apply_overrides
+from worker.sync.policy import load_policy
 
 _RUNS: Final = 50
 _OPERATIONS: Final = 20
@@ -48,9 +48,7 @@ def get_support_bundle(visit: Visit) -> Content:
             ],
         }
         versions = _list_versions(load_server_facts(db).version, load_revision_in(db))
-    policy, _ = apply_overrides(
-        Policy.from_settings(visit.context.settings), settings.get(METADATA_KEY)
-    )
+    policy = load_policy(visit.context.settings, settings)
     bundle = {
         "made_at": fleet.now,
         "versions": versions,

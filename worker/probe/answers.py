@@ -16,10 +16,11 @@ from worker.graph.errors import choose_error_code, list_error_codes
 from worker.graph.page import Page
 from worker.nango.response import ApiResponse
 from worker.probe.further import list_further_requests
+from worker.probe.scope import ProbeScope
 
 MAX_CALLS: Final = 16
 """If ``$batch`` works."""
-MAX_SINGLE_CALLS: Final = MAX_CALLS - 1 + len(list_further_requests())
+MAX_SINGLE_CALLS: Final = MAX_CALLS - 1 + len(list_further_requests(ProbeScope()))
 """If it does not: each item of the last ``$batch`` is a call then."""
 
 _CODE = re.compile(r"[A-Za-z0-9_.]{1,64}")
@@ -103,6 +104,7 @@ class ProbeAnswers:
     """The answers about the further resources, which were items of one call if ``$batch`` works."""
     organizations: list[str] = field(default_factory=list)
     known_tenant: str | None = None
+    scope: ProbeScope = field(default_factory=ProbeScope)
     stop_reason: StopReason | None = None
     other_organizations: list[str] | None = None
     """The organizations of the other connection; None if none was named."""

@@ -13,7 +13,7 @@ from worker.probe.findings import (
     judge_call,
     pluralize,
 )
-from worker.probe.requests import BATCH_PATHS
+from worker.probe.requests import list_batch_paths
 
 
 def check_connection(answers: ProbeAnswers) -> Finding:
@@ -77,7 +77,7 @@ def check_batch_items(answers: ProbeAnswers) -> Finding:
     if verdict is not Verdict.HOLDS or answer is None or answer.response is None:
         return Finding(name, Verdict.UNKNOWN, seen or "no items", "sends single requests")
     items = parse_batch_items(answer.response)
-    wanted = [str(index) for index in range(len(BATCH_PATHS))]
+    wanted = [str(index) for index in range(len(list_batch_paths(answers.scope)))]
     answered = [identity for item in items if (identity := item.get("id")) in wanted]
     ours = [item for item in items if item.get("id") in wanted]
     headers = sum(isinstance(item.get("headers"), dict) for item in ours)

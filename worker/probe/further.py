@@ -3,7 +3,7 @@
 Each resource is asked for one object, and for its changes from now on if it has a delta.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from typing import Final, NamedTuple
 
 from models.resource import Resource
@@ -15,6 +15,7 @@ from models.resources.sites import SITES
 from models.resources.users import USERS
 from worker.graph.links import path_from_link
 from worker.graph.urls import build_delta_url, build_listing_url, build_token_url
+from worker.probe.scope import ProbeScope
 
 WITH_OWN_STEPS: Final = (USERS, GROUPS, SITES, ROLE_DEFINITIONS, ROLE_ASSIGNMENTS)
 FURTHER: Final[tuple[Resource, ...]] = tuple(one for one in STREAMED if one not in WITH_OWN_STEPS)
@@ -28,18 +29,25 @@ class FurtherRequest(NamedTuple):
     target: str
 
 
-def list_further_requests(resources: Iterable[Resource] = FURTHER) -> list[FurtherRequest]:
+def list_further_requests(scope: ProbeScope) -> list[FurtherRequest]:
     """Return the items, in display order of their resources."""
-    return [one for resource in resources for one in _iter_requests(resource)]
+    wanted = (one for one in FURTHER if scope.includes(one))
+    return [
+        request
+        for resource in wanted
+        for request in _iter_requests(resource, scope.list_left_out(resource))
+    ]
 
 
-def _iter_requests(resource: Resource) -> Iterator[FurtherRequest]:
+def _iter_requests(resource: Resource, without: Collection[str]) -> Iterator[FurtherRequest]:
     source = resource.source
-    listed = build_listing_url(resource, top=1 if source.page_size else None)
+    listed = build_listing_url(resource, without, top=1 if source.page_size else None)
     yield FurtherRequest(resource, resource.name, path_from_link(listed))
     if source.follows_delta:
         build = build_token_url if source.takes_token else build_delta_url
-        yield FurtherRequest(resource, name_delta(resource), path_from_link(build(resource)))
+        yield FurtherRequest(
+            resource, name_delta(resource), path_from_link(build(resource, without))
+        )
 
 
 def name_delta(resource: Resource) -> str:

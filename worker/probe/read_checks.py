@@ -5,6 +5,10 @@ from typing import Final
 
 from models.resource import Resource
 from models.resources import RESOURCES
+from models.resources.group_members import GROUP_MEMBERS
+from models.resources.groups import GROUPS
+from models.resources.role_assignments import ROLE_ASSIGNMENTS
+from models.resources.role_definitions import ROLE_DEFINITIONS
 from models.resources.sites import SITES
 from models.resources.users import USERS
 from worker.probe.answers import ProbeAnswers, ProbeCall
@@ -22,6 +26,7 @@ from worker.probe.findings import (
 )
 from worker.probe.further import FURTHER, name_delta
 from worker.probe.requests import NO_DELTA_STATUSES
+from worker.probe.scope import ProbeScope
 from worker.rows.shape import get_shape
 
 
@@ -77,11 +82,13 @@ def check_properties(answers: ProbeAnswers) -> Finding:
     page = answers.get_page(ProbeCall.USERS)
     if page is None or not page.rows:
         return Finding(name, Verdict.UNKNOWN, "no users to look at", TRIES_LATER)
+    without = USERS.columns_of(answers.scope.list_left_out(USERS))
     names, bits = get_shape(USERS).names, 0
     for incoming in page.rows.values():
         bits |= incoming.present
-    missing = [name for index, name in enumerate(names) if not bits >> index & 1]
-    seen = f"{len(names) - len(missing)} of {len(names)}"
+    wanted = [(index, name) for index, name in enumerate(names) if not without >> index & 1]
+    missing = [name for index, name in wanted if not bits >> index & 1]
+    seen = f"{len(wanted) - len(missing)} of {len(wanted)}"
     if not missing:
         return Finding(name, Verdict.HOLDS, seen, "mirrors them all")
     return Finding(name, Verdict.FAILS, f"{seen}; never {', '.join(missing)}", "stores null")
@@ -232,7 +239,7 @@ def check_further_delta(answers: ProbeAnswers, *, resource: Resource) -> Finding
     return Finding(name, verdict, seen, does)
 
 
-READ_CHECKS: Final[tuple[Check, ...]] = (
+_USER_CHECKS: Final[tuple[Check, ...]] = (
     partial(
         check_read,
         name="users are listed with all our properties",
@@ -251,17 +258,12 @@ READ_CHECKS: Final[tuple[Check, ...]] = (
     ),
     check_delta_token,
     check_delta_link,
+)
+_GROUP_CHECKS: Final[tuple[Check, ...]] = (
     check_groups_delta,
     partial(
         check_group_listing, name="groups are listed", asked=ProbeCall.GROUP_LIST, noun="group"
     ),
-    partial(
-        check_group_listing,
-        name="the members of a group are listed",
-        asked=ProbeCall.MEMBERS,
-        noun="member",
-    ),
-    check_members,
     partial(
         check_next_page,
         name="the next page of a delta comes",
@@ -269,8 +271,17 @@ READ_CHECKS: Final[tuple[Check, ...]] = (
         asked=ProbeCall.GROUPS_NEXT,
         noun="group",
     ),
-    check_all_sites,
-    check_site_search,
+)
+_MEMBER_CHECKS: Final[tuple[Check, ...]] = (
+    partial(
+        check_group_listing,
+        name="the members of a group are listed",
+        asked=ProbeCall.MEMBERS,
+        noun="member",
+    ),
+    check_members,
+)
+_ROLE_CHECKS: Final[tuple[Check, ...]] = (
     partial(
         check_read,
         name="role definitions are listed",
@@ -278,8 +289,21 @@ READ_CHECKS: Final[tuple[Check, ...]] = (
         noun="role definition",
         does="reads the whole list",
     ),
-    check_assignments,
-    check_filtered_assignments,
-    *(partial(check_further_resource, resource=one) for one in FURTHER),
-    *(partial(check_further_delta, resource=one) for one in FURTHER if one.source.follows_delta),
 )
+_CHECKS: Final[tuple[tuple[Resource, tuple[Check, ...]], ...]] = (
+    (USERS, _USER_CHECKS),
+    (GROUPS, _GROUP_CHECKS),
+    (GROUP_MEMBERS, _MEMBER_CHECKS),
+    (SITES, (check_all_sites, check_site_search)),
+    (ROLE_DEFINITIONS, _ROLE_CHECKS),
+    (ROLE_ASSIGNMENTS, (check_assignments, check_filtered_assignments)),
+)
+
+
+def list_read_checks(scope: ProbeScope) -> list[Check]:
+    """Return the checks of all resources that are on, in display order."""
+    checks = [one for resource, some in _CHECKS if scope.includes(resource) for one in some]
+    further = [one for one in FURTHER if scope.includes(one)]
+    checks += [partial(check_further_resource, resource=one) for one in further]
+    deltas = [one for one in further if one.source.follows_delta]
+    return checks + [partial(check_further_delta, resource=one) for one in deltas]

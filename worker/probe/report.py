@@ -8,7 +8,7 @@ from worker.probe.answers import ProbeAnswer, ProbeAnswers, StopReason
 from worker.probe.connection_checks import CONNECTION_CHECKS
 from worker.probe.cross_tenant import check_cross_tenant
 from worker.probe.findings import Finding, Verdict
-from worker.probe.read_checks import READ_CHECKS
+from worker.probe.read_checks import list_read_checks
 from worker.probe.traffic_checks import TRAFFIC_CHECKS
 
 
@@ -59,9 +59,9 @@ class ProbeOutcome(Enum):
 
 def run_checks(answers: ProbeAnswers) -> list[Finding]:
     """Return all findings, in the order in which they are shown."""
+    read = list_read_checks(answers.scope)
     findings = (
-        check(answers)
-        for check in (*CONNECTION_CHECKS, *READ_CHECKS, *TRAFFIC_CHECKS, check_cross_tenant)
+        check(answers) for check in (*CONNECTION_CHECKS, *read, *TRAFFIC_CHECKS, check_cross_tenant)
     )
     return [finding for finding in findings if finding is not None]
 

@@ -52,13 +52,10 @@ from worker.probe.answers import (
     parse_batch_items,
 )
 from worker.probe.further import FurtherRequest, list_further_requests
+from worker.probe.scope import ProbeScope
 
 PERMISSION: Final = "Organization.Read.All"
-BATCH_PATHS: Final = (
-    ORGANIZATION_PATH,
-    f"{VERSION}/users?$select=id&$top=1",
-    f"{VERSION}/groups?$select=id&$top=1",
-)
+_SMALL_PAGE: Final = "?$select=id&$top=1"
 
 NO_DELTA_STATUSES: Final = (400, 404, 501)
 """Statuses with which Graph refuses delta to types of tenants without it."""
@@ -70,21 +67,32 @@ OnCall = Callable[[str, int], None]
 
 
 def run_probe(
-    nango: NangoClient, address: ConnectionRef, tenant: str | None, on_call: OnCall
+    nango: NangoClient,
+    address: ConnectionRef,
+    tenant: str | None,
+    on_call: OnCall,
+    scope: ProbeScope | None = None,
 ) -> ProbeAnswers:
     """Send every request once; ``tenant`` is the one that this connection had before.
 
-    Errors of Nango or Graph are recorded, not raised.
+    Without a ``scope`` all resources are asked for. Errors of Nango or Graph are recorded, not
+    raised.
     """
-    asking = _Prober(nango, address, ProbeAnswers(known_tenant=tenant), on_call)
+    answers = ProbeAnswers(known_tenant=tenant, scope=scope or ProbeScope())
+    asking = _Prober(nango, address, answers, on_call)
     asking.ask_organization()
     asking.ask_batch()
-    asking.ask_users()
-    asking.ask_groups()
-    asking.ask_sites()
-    asking.ask_roles()
+    for resource, ask in asking.list_steps():
+        if answers.scope.includes(resource):
+            ask()
     asking.ask_further()
-    return asking.answers
+    return answers
+
+
+def list_batch_paths(scope: ProbeScope) -> list[str]:
+    """Return what the first ``$batch`` asks for: three items, if all resources are on."""
+    wanted = [one for one in (USERS, GROUPS) if scope.includes(one)]
+    return [ORGANIZATION_PATH, *(f"{VERSION}{one.source.path}{_SMALL_PAGE}" for one in wanted)]
 
 
 @dataclass
@@ -112,7 +120,7 @@ class _Prober:
     def ask_batch(self) -> None:
         requests = [
             {"id": str(index), "method": "GET", "url": to_batch_url(target)}
-            for index, target in enumerate(BATCH_PATHS)
+            for index, target in enumerate(list_batch_paths(self.answers.scope))
         ]
         body = {"requests": requests}
         answer = self._ask(ProbeCall.BATCH, f"{VERSION}/$batch", method="POST", body=body)
@@ -120,49 +128,59 @@ class _Prober:
         if any(item.get("status") == 429 for item in items):
             self.answers.stop_reason = StopReason.THROTTLED
 
+    def list_steps(self) -> list[tuple[Resource, Callable[[], None]]]:
+        """Return the resources with steps of their own, and these steps, in order."""
+        return [
+            (USERS, self.ask_users),
+            (GROUPS, self.ask_groups),
+            (SITES, self.ask_sites),
+            (ROLE_DEFINITIONS, self.ask_role_definitions),
+            (ROLE_ASSIGNMENTS, self.ask_role_assignments),
+        ]
+
     def ask_users(self) -> None:
-        self._ask_next_page(
-            ProbeCall.USERS_NEXT,
-            self._ask_page(ProbeCall.USERS, build_listing_url(USERS), USERS),
-            USERS,
-        )
-        page = self._ask_page(ProbeCall.TOKEN, build_token_url(USERS), USERS)
+        without = self.answers.scope.list_left_out(USERS)
+        listed = self._ask_page(ProbeCall.USERS, build_listing_url(USERS, without), USERS)
+        self._ask_next_page(ProbeCall.USERS_NEXT, listed, USERS)
+        page = self._ask_page(ProbeCall.TOKEN, build_token_url(USERS, without), USERS)
         page = self._ask_next_page(ProbeCall.TOKEN_NEXT, page, USERS) or page
         if page is not None and page.delta_link is not None:
             self._ask_page(ProbeCall.DELTA, page.delta_link, USERS)
 
     def ask_groups(self) -> None:
-        first = self._ask_page(ProbeCall.GROUPS, build_delta_url(GROUPS), GROUPS)
+        without = self.answers.scope.list_left_out(GROUPS)
+        first = self._ask_page(ProbeCall.GROUPS, build_delta_url(GROUPS, without), GROUPS)
         self._ask_next_page(ProbeCall.GROUPS_NEXT, first, GROUPS)
         if not self.answers.is_refused(ProbeCall.GROUPS, *NO_DELTA_STATUSES):
             return
-        listed = self._ask_page(ProbeCall.GROUP_LIST, build_listing_url(GROUPS), GROUPS)
-        if listed and listed.rows:
+        listed = self._ask_page(ProbeCall.GROUP_LIST, build_listing_url(GROUPS, without), GROUPS)
+        if listed and listed.rows and self.answers.scope.includes(GROUP_MEMBERS):
             group, edge = next(iter(listed.rows)), GROUP_MEMBERS
             read = partial(parse_members_page, edge, group)
             path = build_members_path(edge, group)
             self._ask(ProbeCall.MEMBERS, path, edge.permission, read)
 
     def ask_sites(self) -> None:
-        self._ask_page(ProbeCall.ALL_SITES, build_listing_url(SITES), SITES)
+        without = self.answers.scope.list_left_out(SITES)
+        self._ask_page(ProbeCall.ALL_SITES, build_listing_url(SITES, without), SITES)
         if self.answers.is_refused(ProbeCall.ALL_SITES):
             self._ask_page(
                 ProbeCall.SITE_SEARCH,
-                build_listing_url(SITES, source=SITES.sources[Mode.SEARCH]),
+                build_listing_url(SITES, without, source=SITES.sources[Mode.SEARCH]),
                 SITES,
             )
 
-    def ask_roles(self) -> None:
+    def ask_role_definitions(self) -> None:
         link = build_listing_url(ROLE_DEFINITIONS)
-        definitions = self._ask_page(ProbeCall.ROLE_DEFINITIONS, link, ROLE_DEFINITIONS)
-        self._ask_page(
-            ProbeCall.ROLE_ASSIGNMENTS, build_listing_url(ROLE_ASSIGNMENTS), ROLE_ASSIGNMENTS
-        )
-        if (
-            self.answers.is_refused(ProbeCall.ROLE_ASSIGNMENTS, 400)
-            and definitions
-            and definitions.rows
-        ):
+        self._ask_page(ProbeCall.ROLE_DEFINITIONS, link, ROLE_DEFINITIONS)
+
+    def ask_role_assignments(self) -> None:
+        """Ask for all; if a filter is required, for those of one role that was listed."""
+        link = build_listing_url(ROLE_ASSIGNMENTS)
+        self._ask_page(ProbeCall.ROLE_ASSIGNMENTS, link, ROLE_ASSIGNMENTS)
+        definitions = self.answers.get_page(ProbeCall.ROLE_DEFINITIONS)
+        is_refused = self.answers.is_refused(ProbeCall.ROLE_ASSIGNMENTS, 400)
+        if is_refused and definitions and definitions.rows:
             link = build_filtered_url(ROLE_ASSIGNMENTS, next(iter(definitions.rows)))
             self._ask_page(ProbeCall.FILTERED, link, ROLE_ASSIGNMENTS)
 
@@ -171,7 +189,7 @@ class _Prober:
 
         Their answers count as items, so that one that is refused is not a call that failed.
         """
-        requests = list_further_requests()
+        requests = list_further_requests(self.answers.scope)
         if self.answers.is_refused(ProbeCall.BATCH):
             for one in requests:
                 read = partial(decode_page, one.resource)

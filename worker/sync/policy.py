@@ -65,6 +65,12 @@ class Policy:
         return max(float(getattr(self, name)) for name in stream.source.intervals)
 
 
+def load_policy(settings: Settings, stored: Mapping[str, Any]) -> Policy:
+    """Return a connection's policy, from the service's settings and those stored with it."""
+    policy, _ = apply_overrides(Policy.from_settings(settings), stored.get(METADATA_KEY))
+    return policy
+
+
 class CustomerSettings(msgspec.Struct):
     """What a customer's Nango metadata may set; what is unset follows the service's settings."""
 

@@ -38,7 +38,7 @@ from worker.sync.connections.nango_key import restore_key_health
 from worker.sync.context import OnProgress, SliceContext, ignore_progress
 from worker.sync.failure import fail_run, record_failed_start
 from worker.sync.plan import SyncRequest
-from worker.sync.policy import METADATA_KEY, Policy, apply_overrides
+from worker.sync.policy import load_policy
 from worker.sync.report import SyncReport, abort_slice, finish_slice
 from worker.sync.runtime import Runtime
 from worker.sync.slice import StartingState, load_starting_state, sync_streams
@@ -199,9 +199,7 @@ def _build_context(
     runtime: Runtime, start: _SliceStart, trigger: RunTrigger, request: SyncRequest | None
 ) -> SliceContext:
     connection, began, contested = start.loaded
-    policy, _ = apply_overrides(
-        Policy.from_settings(runtime.settings), connection.settings.get(METADATA_KEY)
-    )
+    policy = load_policy(runtime.settings, connection.settings)
     address = ConnectionRef(connection.nango_connection_id, connection.provider_config_key)
     context = SliceContext(
         database=runtime.database,

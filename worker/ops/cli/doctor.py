@@ -20,11 +20,14 @@ from worker.ops.cli.output import (
 from worker.ops.cli.progress import Progress
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from worker.conditions.condition import Condition
     from worker.core.settings import Settings
     from worker.overview.doctor.examine import Examination
     from worker.overview.doctor.live import ProbedTenant
     from worker.overview.fleet import Fleet
+    from worker.probe.scope import ProbeScope
 
 MAX_NAMED = 3
 """Connections that are named for one condition; the others are counted."""
@@ -71,8 +74,9 @@ def doctor(
             "give a CONNECTION, or --all --live with --report FILE, or none of them"
         )
     from worker.core.log import configure_logging
+    from worker.ops.cli.probe_scope import build_probe_scope
     from worker.overview.doctor.examine import examine
-    from worker.store.state.connections import find_connection
+    from worker.store.state.connections import find_connection, get_connections
     from worker.wiring import open_nango
 
     configure_logging("CRITICAL", "console")
@@ -87,10 +91,15 @@ def doctor(
                 nango = open_nango(settings)
                 stack.callback(nango.close)
             found = examine(database, settings, nango, connection_id=chosen)
+        scopes = {}
+        if chosen is not None or report is not None:
+            with database.open_transaction() as db:
+                every = get_connections(db, [one.id for one in found.fleet.in_use])
+            scopes = {one.id: build_probe_scope(settings, one) for one in every}
     probed: list[ProbedTenant] = []
     if chosen is not None or report is not None:
         confirmed = yes or chosen is not None
-        probed = _probe(settings, found.fleet, report, yes=confirmed, is_silent=as_json)
+        probed = _probe(settings, found.fleet, scopes, report, yes=confirmed, is_silent=as_json)
     if as_json:
         print_json(_build_document(found, probed))
     else:
@@ -100,7 +109,13 @@ def doctor(
 
 
 def _probe(
-    settings: "Settings", fleet: "Fleet", report: Path | None, *, yes: bool, is_silent: bool
+    settings: "Settings",
+    fleet: "Fleet",
+    scopes: "Mapping[int, ProbeScope]",
+    report: Path | None,
+    *,
+    yes: bool,
+    is_silent: bool,
 ) -> "list[ProbedTenant]":
     """Probe the fleet's connections; those of the report are taken from it."""
     from tempfile import TemporaryDirectory
@@ -111,7 +126,7 @@ def _probe(
     if report is None:
         with TemporaryDirectory() as folder:
             place = Path(folder, "report")
-            return _probe(settings, fleet, place, yes=yes, is_silent=is_silent)
+            return _probe(settings, fleet, scopes, place, yes=yes, is_silent=is_silent)
     done = read_report(report)
     left = [one for one in fleet.in_use if one.id not in done]
     budget = fleet.service.shared.budget
@@ -125,7 +140,8 @@ def _probe(
     nango = open_nango(settings)
     try:
         with Progress("doctor", total=len(left), is_silent=is_silent) as progress:
-            for number, _ in enumerate(probe_tenants(nango, left, report), 1):
+            probed_now = probe_tenants(nango, left, report, get_scope=scopes.__getitem__)
+            for number, _ in enumerate(probed_now, 1):
                 progress.update(number, "tenants probed")
     finally:
         nango.close()

@@ -19,6 +19,7 @@ from worker.ops.cli.output import (
     print_line,
     print_table,
 )
+from worker.ops.cli.probe_scope import build_probe_scope
 from worker.probe.answers import MAX_CALLS, MAX_SINGLE_CALLS, ProbeAnswers, ProbeCall
 from worker.probe.cross_tenant import MAX_CROSS_TENANT_CALLS, send_across_tenants
 from worker.probe.findings import Finding
@@ -96,7 +97,8 @@ def _run_probe(
     configure_logging("WARNING", "console")
     nango = open_nango(settings)
     try:
-        answers = ask(nango, _build_address(connection), connection.tenant_id, _print_progress)
+        address, scope = _build_address(connection), build_probe_scope(settings, connection)
+        answers = ask(nango, address, connection.tenant_id, _print_progress, scope)
         if another is not None and answers.stop_reason is None:
             send_across_tenants(nango, _build_address(another), answers, _print_progress)
         return answers

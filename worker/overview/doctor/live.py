@@ -14,6 +14,7 @@ from worker.probe.answers import MAX_CALLS, StopReason
 from worker.probe.findings import Verdict
 from worker.probe.report import decide_outcome, run_checks
 from worker.probe.requests import run_probe
+from worker.probe.scope import ProbeScope
 
 USUAL_CALLS_A_MINUTE: Final = 200
 """Nango's limit where none is known."""
@@ -64,9 +65,13 @@ def probe_tenants(
     connections: Sequence[FleetConnection],
     report: Path,
     *,
+    get_scope: Callable[[int], ProbeScope],
     wait: Callable[[float], None] = time.sleep,
 ) -> Iterator[ProbedTenant]:
-    """Probe each tenant that the report lacks, add it to the report, and yield it."""
+    """Probe each tenant that the report lacks, add it to the report, and yield it.
+
+    ``get_scope`` returns what a connection, by its number, is asked for.
+    """
     done = read_report(report)
     with report.open("ab") as file:
         if report.stat().st_size:
@@ -74,17 +79,19 @@ def probe_tenants(
         for one in connections:
             if one.id in done:
                 continue
-            probed = _probe(nango, one, wait)
+            probed = _probe(nango, one, get_scope(one.id), wait)
             file.write(msgspec.json.encode(probed) + b"\n")
             file.flush()
             yield probed
 
 
-def _probe(nango: NangoClient, one: FleetConnection, wait: Callable[[float], None]) -> ProbedTenant:
+def _probe(
+    nango: NangoClient, one: FleetConnection, scope: ProbeScope, wait: Callable[[float], None]
+) -> ProbedTenant:
     address = ConnectionRef(one.facts.nango_id, one.facts.integration)
     before = nango.calls
     while True:
-        answers = run_probe(nango, address, one.facts.tenant_id, _ignore_progress)
+        answers = run_probe(nango, address, one.facts.tenant_id, _ignore_progress, scope)
         if answers.stop_reason is not StopReason.THROTTLED:
             break
         wait(BUDGET_PAUSE_SECONDS)
