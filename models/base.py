@@ -1,4 +1,4 @@
-"""The shared metadata of all tables, and the four schemas, which keep grants simple."""
+"""The shared metadata of all tables, and the schemas, which keep grants simple."""
 
 from typing import Final
 
@@ -16,7 +16,10 @@ EVENTS: Final = "events"
 ANALYTICS: Final = "analytics"
 """Views for people."""
 
-SCHEMAS: Final = (DIRECTORY, SYNC, EVENTS, ANALYTICS)
+HISTORY: Final = "history"
+"""Daily samples of what changes too often for events."""
+
+SCHEMAS: Final = (DIRECTORY, SYNC, EVENTS, ANALYTICS, HISTORY)
 
 metadata = MetaData(
     naming_convention={

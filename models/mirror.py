@@ -64,7 +64,7 @@ def get_table(resource: Resource) -> Table:
             autoincrement=False,
             comment="the connection that the row belongs to",
         ),
-        *map(_build_column, resource.columns),
+        *map(build_column, resource.columns),
         Column(
             "first_seen_at",
             DateTime(timezone=True),
@@ -106,7 +106,8 @@ def get_table(resource: Resource) -> Table:
     )
 
 
-def _build_column(declared: Property) -> Column[Any]:
+def build_column(declared: Property) -> Column[Any]:
+    """Return the column of a declared property."""
     return Column(
         declared.name, _TYPES[declared.type], primary_key=declared.key, comment=declared.meaning
     )

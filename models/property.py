@@ -44,6 +44,7 @@ class Marks(TypedDict, total=False):
     personal: bool
     identifies: bool
     ends_with_domain: bool
+    sampled: bool
     derived: bool
     derived_from: tuple[str, ...]
     references: tuple[str, ...]
@@ -68,6 +69,8 @@ class Property:
     """It names the object; an erasure removes it from texts as well."""
     ends_with_domain: bool = False
     """Its text ends with an @ and a domain that the tenant has verified."""
+    sampled: bool = False
+    """It changes too often to be told: no event has it, and each day's last value is kept apart."""
     unordered: bool = False
     """A list whose order means nothing: Graph may send it in another one."""
     derived: bool = False

@@ -116,6 +116,16 @@ class Resource:
         return tuple(column.name for column in self.columns)
 
     @cached_property
+    def told_columns(self) -> tuple[Property, ...]:
+        """The columns that events tell."""
+        return tuple(column for column in self.columns if not column.sampled)
+
+    @cached_property
+    def sampled_columns(self) -> tuple[Property, ...]:
+        """The columns of which each day's last value is kept instead."""
+        return tuple(column for column in self.columns if column.sampled)
+
+    @cached_property
     def key_columns(self) -> tuple[Property, ...]:
         return tuple(column for column in self.columns if column.key)
 

@@ -5,7 +5,12 @@ from enum import StrEnum
 from typing import Literal, TypeAlias
 
 IntervalName: TypeAlias = Literal[
-    "delta_seconds", "listing_seconds", "roles_seconds", "roles_filtered_seconds", "sites_seconds"
+    "delta_seconds",
+    "listing_seconds",
+    "roles_seconds",
+    "roles_filtered_seconds",
+    "sites_seconds",
+    "daily_seconds",
 ]
 """Settings with the seconds between two reads."""
 

@@ -13,9 +13,11 @@ from models.lease import leases
 from models.mirror import get_table
 from models.operation import operation_targets, operations
 from models.page_session import page_sessions, sign_in_links
+from models.product_name import product_names
 from models.quarantine import quarantine
 from models.resources import RESOURCES
 from models.run import runs
+from models.sample import SAMPLED, get_sample_table
 from models.seen import candidates, removals, seen
 from models.service_state import service_state
 from models.sink import positions, sink_secrets, sinks
@@ -24,9 +26,11 @@ from models.unresolved import unresolved
 from models.worker import workers
 
 MIRROR_TABLES = tuple(get_table(resource) for resource in RESOURCES.values())
+SAMPLE_TABLES = tuple(get_sample_table(resource) for resource in SAMPLED)
 
 __all__ = [
     "MIRROR_TABLES",
+    "SAMPLE_TABLES",
     "api_tokens",
     "audit",
     "candidates",
@@ -42,6 +46,7 @@ __all__ = [
     "operations",
     "page_sessions",
     "positions",
+    "product_names",
     "quarantine",
     "removals",
     "runs",

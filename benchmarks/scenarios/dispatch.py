@@ -7,6 +7,7 @@ import redis
 from benchmarks.bench import Bench
 from benchmarks.processes import MeasurementFailed
 from benchmarks.results import Scenario, SpeedTarget
+from models.resources import STREAMED
 
 TICK = "tick, all connections due"
 IDLE = "tick, nothing due"
@@ -14,8 +15,7 @@ _LOADED = """
     insert into sync.streams (connection_id, resource, phase, first_complete_at, due_at)
     select c.id, r.name, 'delta', now(), now()
       from sync.connections c
-     cross join (values ('users'), ('groups'), ('sites'), ('role_definitions'),
-                        ('role_assignments')) as r(name)
+     cross join unnest(%s::text[]) as r(name)
         on conflict do nothing
 """
 
@@ -28,7 +28,7 @@ def run(bench: Bench) -> None:
         "share", connections=count, users=10, groups=1, sites=1, seed=17
     )
     url = environment.create_enrolled()
-    environment.query(url, _LOADED)
+    environment.query(url, _LOADED, [one.name for one in STREAMED])
     environment.query(
         url,
         "insert into sync.leases (connection_id) select id from sync.connections"

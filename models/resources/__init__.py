@@ -19,6 +19,7 @@ from models.resources.role_eligibility_schedule_instances import (
 )
 from models.resources.service_principals import SERVICE_PRINCIPALS
 from models.resources.sites import SITES
+from models.resources.subscribed_skus import SUBSCRIBED_SKUS
 from models.resources.users import USERS
 
 _DECLARED: Final = (
@@ -32,6 +33,7 @@ _DECLARED: Final = (
     ROLE_ASSIGNMENT_SCHEDULE_INSTANCES,
     SERVICE_PRINCIPALS,
     OAUTH2_PERMISSION_GRANTS,
+    SUBSCRIBED_SKUS,
 )
 RESOURCES: Final[dict[str, Resource]] = {resource.name: resource for resource in _DECLARED}
 

@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import func, select, text
 
 from models.resources import RESOURCES
-from sandbox.tenant import Server, Tenant
+from sandbox.tenant import KindCounts, Server, Tenant
 from sandbox.tenant.directory.templates.applications import make_password
 from tests.support.databases import DatabaseFactory
 from tests.support.nango import reset_nango
@@ -163,7 +163,9 @@ def world(cluster: DatabaseFactory, nango_server: Server) -> Iterator[World]:
     runtime = open_runtime(settings)
     customers = []
     for number, name in enumerate(("contoso", "fabrikam"), start=1):
-        customer = Customer(number, Tenant(seed=40 + number, users=40, groups=6, sites=4))
+        customer = Customer(
+            number, Tenant(seed=40 + number, users=40, groups=6, sites=4, kinds=KindCounts(skus=4))
+        )
         customer.live()
         silent = {"tenant_mirror": {"initial_events": False}} if number == 2 else None
         nango.add_connection(name, customer.tenant, metadata=silent)
@@ -299,6 +301,35 @@ def secrets_that_end(world: World, customer: Customer, rows: list[Row]) -> None:
     assert all(row["display_name"] and row["ends"] for row in rows)
 
 
+def licences(world: World, customer: Customer, rows: list[Row]) -> None:
+    units = Counter(
+        (one["capabilityStatus"], one["prepaidUnits"]["enabled"], one["consumedUnits"])
+        for of in world.customers
+        for one in of.tenant.iterate_live("subscribed_skus")
+    )
+    columns = ("capability_status", "prepaid_enabled", "consumed_units")
+    assert Counter(tuple(row[name] for name in columns) for row in rows) == units
+    held = Counter(
+        one["skuId"]
+        for of in world.customers
+        for user in of.tenant.iterate_live("users")
+        for one in user["assignedLicenses"] or ()
+    )
+    bought = {
+        one["skuId"] for of in world.customers for one in of.tenant.iterate_live("subscribed_skus")
+    }
+    assigned = sum(number for sku, number in held.items() if sku in bought)
+    assert sum(row["assigned_users"] for row in rows) == assigned > 0
+
+
+def units_over_time(world: World, customer: Customer, rows: list[Row]) -> None:
+    units = {
+        one["skuPartNumber"]: one["consumedUnits"]
+        for one in customer.tenant.iterate_live("subscribed_skus")
+    }
+    assert {row["sku_part_number"]: row["consumed_units"] for row in rows} == units
+
+
 def nothing_waits(world: World, customer: Customer, rows: list[Row]) -> None:
     assert rows == []
 
@@ -317,6 +348,8 @@ ANSWERS: dict[str, Callable[[World, Customer, list[Row]], None]] = {
     "select id from events.epochs": one_epoch,
     "and not initial": changes_of_today,
     "undone (n, state)": history,
+    "from analytics.licenses": licences,
+    "from history.subscribed_skus_samples": units_over_time,
     "from sync.quarantine": nothing_waits,
     "from sync.unresolved": nothing_waits,
 }

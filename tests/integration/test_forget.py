@@ -35,7 +35,7 @@ def tables(database: Database) -> list[str]:
           from pg_class c join pg_namespace n on n.oid = c.relnamespace
           join pg_attribute a on a.attrelid = c.oid and a.attname = 'connection_id'
          where c.relkind in ('r', 'p') and not c.relispartition and not a.attisdropped
-           and n.nspname in ('directory', 'sync', 'events')
+           and n.nspname in ('directory', 'history', 'sync', 'events')
            and (n.nspname, c.relname) <> ('sync', 'audit') order by 1
     """)
     with database.open_transaction() as db:

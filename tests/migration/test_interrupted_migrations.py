@@ -83,7 +83,8 @@ def lock_all(other: psycopg.Connection[Any]) -> None:
     tables = other.execute(
         "select string_agg(c.oid::regclass::text, ', ') from pg_class c"
         " where c.relkind in ('r', 'p') and c.relname <> 'schema_version' and c.relnamespace in"
-        " (select oid from pg_namespace where nspname in ('directory', 'sync', 'events'))"
+        " (select oid from pg_namespace"
+        "   where nspname in ('directory', 'history', 'sync', 'events'))"
     ).fetchone()
     if tables and tables[0]:
         other.execute(f"lock table {tables[0]} in access share mode")

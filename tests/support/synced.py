@@ -17,6 +17,7 @@ from sqlalchemy import Table, func, select
 from models.base import metadata
 from models.epoch import epochs
 from models.known_resource import known_resources
+from models.product_name import product_names
 from models.run import RunState
 from worker.core.settings import Settings
 from worker.sync.connections.discover import discover
@@ -100,7 +101,7 @@ def _read(url: str) -> _Written:
     rows, at = {}, time.monotonic()
     with psycopg.connect(url) as connection:
         for table in metadata.tables.values():
-            if table not in (epochs, known_resources):  # each database has its own
+            if table not in (epochs, known_resources, product_names):  # each database has its own
                 name, columns = _name(table)
                 statement = SQL("copy (select {} from {}) to stdout").format(columns, name)
                 with connection.cursor().copy(statement) as copy:

@@ -111,7 +111,7 @@ def test_every_type_is_a_message_of_both_channels() -> None:
 
 @pytest.mark.parametrize("name", RESOURCES)
 def test_every_column_of_a_resource_is_told(name: str) -> None:
-    columns = list(RESOURCES[name].column_names)
+    columns = [column.name for column in RESOURCES[name].told_columns]
     assert list(SCHEMAS[name]["properties"]) == SCHEMAS[name]["required"] == columns
     rest = [column for column in columns if column not in RESOURCES[name].key]
     assert list(SCHEMAS[f"{name}.some"]["properties"]) == rest

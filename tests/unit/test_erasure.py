@@ -343,6 +343,8 @@ SAFE = {
     "sync.operation_targets": dict.fromkeys(("state", "detail", "result"), OPERATOR),
     "sync.counters": dict.fromkeys(("name", "labels"), WORD),
     "sync.service_state": dict.fromkeys(("name", "value"), "of the service as a whole"),
+    "history.subscribed_skus_samples": {"id": "products: no sampled resource is about people"},
+    "analytics.product_names": dict.fromkeys(("sku_id", "name"), "Microsoft's products"),
     "events.change_events": {
         **dict.fromkeys(("resource", "change"), WORD),
         "event_id": "made at random",

@@ -93,8 +93,8 @@ def test_a_bad_wish_does_not_cost_a_good_one() -> None:
     assert problem is not None
     assert problem == (
         "delta_seconds must be a whole number from 60 to 86400, not 'x'; 'zzz' is not a setting "
-        "(enabled, delta_seconds, roles_seconds, sites_seconds, full_walk_seconds, guard_percent, "
-        "guard_rows, initial_events, resources, leave_out)"
+        "(enabled, delta_seconds, roles_seconds, sites_seconds, daily_seconds, full_walk_seconds, "
+        "guard_percent, guard_rows, initial_events, resources, leave_out)"
     )
 
 

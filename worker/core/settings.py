@@ -30,6 +30,7 @@ from worker.core.setting_types import (
     ResourceNames,
     WebToken,
 )
+from worker.core.value_file import read_value_file
 
 ENV_PREFIX: Final = "TENANT_MIRROR_"
 MICROSOFT_PROVIDERS: Final = (
@@ -117,6 +118,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename=_name_variable)
     sites_seconds: Annotated[
         PositiveInt, Meta(description="seconds between two reads of the sites")
     ] = 21_600
+    daily_seconds: Annotated[
+        PositiveInt, Meta(description="seconds between two reads of the subscribed licences")
+    ] = 86_400
     full_walk_seconds: Annotated[
         int, Meta(ge=60, description="seconds between two full walks of users and groups")
     ] = 604_800
@@ -210,9 +214,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename=_name_variable)
         ),
     ] = 20.0
     purge_days: Annotated[PositiveInt, Meta(description="retention of deleted rows, in days")] = 400
-    events_days: Annotated[PositiveInt, Meta(description="retention of change events, in days")] = (
-        400
-    )
+    events_days: Annotated[
+        PositiveInt, Meta(description="retention of change events and daily samples, in days")
+    ] = 400
     events_grace_days: Annotated[
         NaturalInt,
         Meta(
@@ -323,28 +327,8 @@ def _read_environment(environ: Mapping[str, str]) -> _GivenValues:
             given.texts[name] = value
         elif path:
             try:
-                given.texts[name] = _read_value_file(name, path)
+                given.texts[name] = read_value_file(name, path)
             except ValueError as error:
                 given.mistakes.append(Mistake(f"{name}_FILE", str(error)))
             given.from_files.add(name)
     return given
-
-
-def _read_value_file(name: str, path: str) -> str:
-    """Return the content of a file without its last line break. Raises ValueError."""
-    try:
-        return Path(path).read_text(encoding="utf-8").removesuffix("\n")
-    except UnicodeDecodeError:
-        raise ValueError(f"{path} is not a text in UTF-8") from None
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else "no file has such a name"
-        shown = path if _looks_like_path(path) else f"what it names ({name} takes the value itself)"
-        raise ValueError(f"cannot read {shown}: {why}") from None
-
-
-def _looks_like_path(text: str) -> bool:
-    """Whether a text is a path (which may be missing), and not a secret by mistake."""
-    try:
-        return "://" not in text and "/" in text and Path(text).parent.is_dir()
-    except (OSError, ValueError):
-        return False

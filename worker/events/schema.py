@@ -47,13 +47,13 @@ def build_schemas(prefix: str) -> dict[str, Schema]:
 
 def _build_column_types(resource: Resource) -> dict[str, Schema]:
     """Return the schemas of a resource's column types, by name."""
-    plain = (column for column in resource.columns if column.type not in NESTED)
+    plain = (column for column in resource.told_columns if column.type not in NESTED)
     return dict(find_column_schema(column) for column in plain)
 
 
 def _build_object_schemas(resource: Resource) -> dict[str, Schema]:
     """Return schemas of a whole object, of some columns, and of an event after an erasure."""
-    columns = {column.name: build_column_schema(column) for column in resource.columns}
+    columns = {column.name: build_column_schema(column) for column in resource.told_columns}
     return {
         resource.name: {
             "type": "object",
@@ -72,7 +72,7 @@ def _build_object_schemas(resource: Resource) -> dict[str, Schema]:
 
 
 def _list_non_key_columns(resource: Resource) -> list[str]:
-    return [name for name in resource.column_names if name not in resource.key]
+    return [column.name for column in resource.told_columns if not column.key]
 
 
 def _build_event_schema(event_type: str, owner: str, change: str) -> Schema:

@@ -1,4 +1,4 @@
-"""SQL grants for a role that reads the mirror: directory, views and change events."""
+"""SQL grants for a role that reads the mirror: directory, views, samples and change events."""
 
 from typing import Final
 
@@ -17,19 +17,19 @@ _FACTS: Final = text("""
 """)
 
 _GRANTS: Final = """\
--- What the role {reader} may read of Tenant Mirror: schemas directory and analytics with the tables
--- and views that later releases add, and the change events. Never schema sync, and none of the
--- tables about sinks. Run it as {owner} or as a superuser; it can be run again.
+-- What the role {reader} may read of Tenant Mirror: schemas directory, analytics and history with
+-- the tables and views that later releases add, and the change events. Never schema sync, and none
+-- of the tables about sinks. Run it as {owner} or as a superuser; it can be run again.
 begin;
 revoke all on all tables in schema sync, events from {reader};
 revoke all on schema sync from {reader};
 alter default privileges for role {owner} in schema events revoke select on tables from {reader};
 grant connect on database {database} to {reader};
-grant usage on schema directory, analytics, events to {reader};
-grant select on all tables in schema directory, analytics to {reader};
+grant usage on schema directory, analytics, history, events to {reader};
+grant select on all tables in schema directory, analytics, history to {reader};
 -- The table of all months: a partition needs no right of its own.
 grant select on events.change_events, events.epochs to {reader};
-alter default privileges for role {owner} in schema directory, analytics
+alter default privileges for role {owner} in schema directory, analytics, history
     grant select on tables to {reader};
 commit;
 """

@@ -16,6 +16,7 @@ from worker.delivery.store.retention import RetentionDecision, RetentionOutcome,
 from worker.erasure.erase import finish_erasures
 from worker.events.partitions import ensure_partitions, set_lock_timeout
 from worker.store.mirror.purge import purge_deleted
+from worker.store.mirror.samples import purge_samples
 from worker.store.service.maintenance import finish_maintenance, start_maintenance
 from worker.store.service.sign_ins import purge_sign_ins
 from worker.store.state.operations import forget_idempotency_keys, purge_operations
@@ -88,6 +89,10 @@ def _purge_deleted(runtime: Runtime) -> int:
     return purge_deleted(runtime.database, runtime.settings.purge_days)
 
 
+def _purge_samples(runtime: Runtime) -> int:
+    return purge_samples(runtime.database, runtime.settings.events_days)
+
+
 def _purge_runs(runtime: Runtime) -> int:
     return purge_runs(runtime.database)
 
@@ -115,6 +120,7 @@ CHORES: dict[str, Callable[[Runtime], Sequence[str] | int]] = {
     "partitions_created": _create_partitions,
     "partitions_dropped": _drop_partitions,
     "rows_purged": _purge_deleted,
+    "samples_purged": _purge_samples,
     "runs_purged": _purge_runs,
     "events_redacted": _continue_erasures,
     "idempotency_keys_forgotten": _forget_keys,

@@ -15,8 +15,8 @@ Example:
 def grants(role: str) -> None:
     """Print the SQL that lets the Postgres role ROLE read the mirror, and no secrets.
 
-    ROLE may then read the schemas directory and analytics, and the change events. This command
-    changes nothing: run its output as the owner of the tables.
+    ROLE may then read the schemas directory, analytics and history, and the change events. This
+    command changes nothing: run its output as the owner of the tables.
     """
     from worker.store.grants import render_reader_grants
 

@@ -19,6 +19,7 @@ from worker.store.errors import get_sql_state, translate_error
 from worker.store.indexes import rebuild_invalid_indexes
 from worker.store.migration_lock import LockWaitObserver, MigrationLimits, lock_migration
 from worker.store.schema_version import FOLDER, list_revisions, load_revision_in
+from worker.store.state.product_names import store_product_names
 from worker.store.state.register import register_resources
 
 OnStep = Callable[[int, int], None]
@@ -77,6 +78,7 @@ def _run_migrations(engine: Engine, asked: str, on_step: OnStep) -> tuple[str | 
         with engine.begin() as db:
             ensure_partitions(db)
             register_resources(db)
+            store_product_names(db)
     return before, wanted
 
 

@@ -15,7 +15,7 @@ class RowWrite(NamedTuple):
     """The row to store, its hash, and the hash of the bytes it was decoded from.
 
     ``names`` are the columns that differ; None: all are written, and the row becomes live.
-    ``change`` is None if only columns differ that events do not tell yet.
+    ``change`` is None if only columns differ that events do not tell, or not yet.
     """
 
     row: Row
@@ -51,7 +51,7 @@ def build_updated(
     names = shape.find_differences(shape.canonicalize(old), shape.canonicalize(row))
     if not names:
         return None
-    told = shape.select_told(names, untold) if untold else names
+    told = shape.select_told(names, untold)
     change = None
     if told:
         before, after = shape.encode_columns(old, told), shape.encode_columns(row, told)

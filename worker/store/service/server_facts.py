@@ -6,7 +6,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy import text
 
-from models.base import DIRECTORY, EVENTS, SYNC
+from models.base import DIRECTORY, EVENTS, HISTORY, SYNC
 from worker.store.engine import is_own_session
 
 _FACTS: Final = text("""
@@ -59,7 +59,7 @@ class DatabaseServerFacts:
 
 def load_server_facts(db: sa.Connection) -> DatabaseServerFacts:
     row = db.execute(_FACTS).mappings().one()
-    rights = db.execute(_RIGHTS, {"schemas": [DIRECTORY, EVENTS, SYNC]}).one()
+    rights = db.execute(_RIGHTS, {"schemas": [DIRECTORY, EVENTS, HISTORY, SYNC]}).one()
     return DatabaseServerFacts(
         **row,
         unreadable_tables=rights.unreadable,

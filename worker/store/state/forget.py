@@ -13,9 +13,10 @@ import sqlalchemy as sa
 from psycopg.sql import SQL, Composed, Identifier
 from sqlalchemy import text
 
-from models.base import DIRECTORY, EVENTS, SYNC
+from models.base import DIRECTORY, EVENTS, HISTORY, SYNC
 from models.resource import OWNER
 from models.resources import RESOURCES
+from models.sample import SAMPLED, get_sample_table
 from worker.core.errors import NotFound, StateConflict
 from worker.store.engine import Database, get_driver_connection
 from worker.store.lease import interrupt_writer, interrupt_writer_in
@@ -72,6 +73,10 @@ class _Table:
 
 TABLES: Final = (
     *(_Table(DIRECTORY, resource.name, resource.key) for resource in RESOURCES.values()),
+    *(
+        _Table(HISTORY, get_sample_table(resource).name, (*resource.key, "sampled_on"))
+        for resource in SAMPLED
+    ),
     _Table(EVENTS, "change_events", ("seq",)),
     _Table(EVENTS, "positions", ("sink_id",)),
     _Table(SYNC, "seen", ("resource", "walk_id", "page_no")),

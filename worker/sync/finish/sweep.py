@@ -17,6 +17,7 @@ from worker.events.append import append_connection_event
 from worker.store.lease import Transaction
 from worker.store.mirror.cascade import BatchedDeletion
 from worker.store.mirror.hidden_membership import count_held_hidden
+from worker.store.mirror.samples import take_samples
 from worker.store.state.domains import note_domains
 from worker.store.state.runs import note_full_walks
 from worker.store.state.streams import Stream, save_stream
@@ -171,6 +172,7 @@ def _finish_walk(
             candidates.hold_reasons[edge.name] = "; ".join(filter(None, whys))
         delete_seen(tx, stream.carried_resources)
         note_domains(tx, stream.resource)
+        take_samples(tx, stream.resource)
         after = end_walk(
             stream,
             context.started_at,
