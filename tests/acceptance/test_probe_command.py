@@ -127,6 +127,19 @@ def test_a_tenant_that_is_as_assumed(probe: Probe, enrolled: Tenant, nango: Nang
         assert_nothing_leaks(output, enrolled, nango)
 
 
+def test_what_the_customer_has_switched_off_is_not_asked_for(
+    probe: Probe, runtime: Runtime, nango: Nango
+) -> None:
+    unwanted = {"tenant_mirror": {"resources": {"sites": False}}}
+    nango.add_connection(CONNECTION, a_tenant(), metadata=unwanted)
+    discover(runtime.database, runtime.nango, runtime.settings)
+    nango.calls.reset()
+    report = json.loads(probe("1", "--json").stdout)
+    assert report["can_be_mirrored"] is True
+    assert not [one["name"] for one in report["findings"] if "sites" in one["name"]]
+    assert not [path for path in nango.calls.graph if "sites" in path]
+
+
 def graph_error(status: int, code: str = NAME, **headers: str) -> Response:
     """An error that names the tenant wherever it can."""
     inner = {"code": NAME, "message": NAME, "request-id": NAME, "innerError": {"code": NAME}}
