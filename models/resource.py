@@ -205,8 +205,10 @@ class Resource:
 
     @cached_property
     def optional(self) -> tuple[str, ...]:
-        """The Graph properties that a request may leave out: neither key nor relation."""
-        return tuple(one.graph_name for one in self.sent) if self.source.select else ()
+        """The Graph properties that a request may leave out: not the key, nor most relations."""
+        if not self.source.select:
+            return ()
+        return (*(one.graph_name for one in self.sent), *self.optional_relations)
 
     def columns_of(self, properties: Collection[str]) -> int:
         """Return a bit for each column that comes from one of these Graph properties."""

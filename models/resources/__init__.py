@@ -6,7 +6,10 @@ from typing import Final, NamedTuple
 
 from models.property import GUID, TEXT, Property
 from models.resource import Resource
+from models.resources.administrative_unit_members import ADMINISTRATIVE_UNIT_MEMBERS
+from models.resources.administrative_units import ADMINISTRATIVE_UNITS
 from models.resources.group_members import GROUP_MEMBERS
+from models.resources.group_owners import GROUP_OWNERS
 from models.resources.groups import GROUPS
 from models.resources.oauth2_permission_grants import OAUTH2_PERMISSION_GRANTS
 from models.resources.role_assignment_schedule_instances import (
@@ -26,6 +29,7 @@ _DECLARED: Final = (
     USERS,
     GROUPS,
     GROUP_MEMBERS,
+    GROUP_OWNERS,
     SITES,
     ROLE_DEFINITIONS,
     ROLE_ASSIGNMENTS,
@@ -34,6 +38,8 @@ _DECLARED: Final = (
     SERVICE_PRINCIPALS,
     OAUTH2_PERMISSION_GRANTS,
     SUBSCRIBED_SKUS,
+    ADMINISTRATIVE_UNITS,
+    ADMINISTRATIVE_UNIT_MEMBERS,
 )
 RESOURCES: Final[dict[str, Resource]] = {resource.name: resource for resource in _DECLARED}
 

@@ -1,6 +1,6 @@
 """Groups. https://learn.microsoft.com/graph/api/resources/group
 
-A groups delta that selects ``members`` returns the memberships inside the group objects.
+A groups delta that selects ``members`` and ``owners`` returns these edges inside the groups.
 """
 
 from typing import Final
@@ -35,7 +35,8 @@ GROUPS: Final = Resource(
             ),
         ),
     ),
-    relations=("members",),
+    relations=("members", "owners"),
+    optional_relations=("owners",),
     event_noun="group",
     labels=("display_name",),
     erasable=True,

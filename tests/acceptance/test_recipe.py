@@ -50,9 +50,9 @@ def tree(tmp_path: Path) -> Path:
     for name in SHARED:
         (tmp_path / name).symlink_to(ROOT / name)
     (code,), (diff,), (sample,) = map(read_blocks, ("python", "diff", "json"))
-    (tmp_path / "models/resources/administrative_units.py").write_text(code, encoding="utf-8")
+    (tmp_path / "models/resources/org_contacts.py").write_text(code, encoding="utf-8")
     apply_diff(diff, tmp_path / "models/resources/__init__.py")
-    (tmp_path / "tests/samples/administrative_units.json").write_text(sample, encoding="utf-8")
+    (tmp_path / "tests/samples/org_contacts.json").write_text(sample, encoding="utf-8")
     return tmp_path
 
 
@@ -70,14 +70,14 @@ def test_a_resource_that_is_added_by_the_recipe_works_from_end_to_end(
 ) -> None:
     contract, migration = read_blocks("sh")
     run(tree, database_url, "sh", "-ec", migration)
-    (written,) = (tree / "migrations/versions").glob("*_administrative_units.py")
+    (written,) = (tree / "migrations/versions").glob("*_org_contacts.py")
     generated = written.read_text(encoding="utf-8")
     assert "if_not_exists=True" in generated
     assert "if_exists=True" in generated
     assert not (ROOT / "migrations/versions" / written.name).exists()
     run(tree, database_url, sys.executable, "-m", "tests.support.recipe_walk")
     run(tree, database_url, sys.executable, "scripts/reference.py")
-    assert "administrative_unit.restored" in (tree / "docs/reference/resources.md").read_text()
-    assert "administrative_unit.restored" in (tree / "docs/asyncapi.json").read_text()
+    assert "org_contact.restored" in (tree / "docs/reference/resources.md").read_text()
+    assert "org_contact.restored" in (tree / "docs/asyncapi.json").read_text()
     others = " or ".join(RESOURCES)
     run(tree, database_url, "sh", "-ec", f"{contract.strip()} -q -k 'not ({others})'")

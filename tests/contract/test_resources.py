@@ -272,7 +272,7 @@ def test_a_resource_knows_what_points_at_it() -> None:
     assert found["users"][0] == "group_members.member_id"
     assert found["groups"][:2] == ["group_members.group_id", "group_members.member_id"]
     assert found["role_definitions"][0] == "role_assignments.role_definition_id"
-    assert {"users", "groups"} == EDGE_ENDS
+    assert {"users", "groups", "administrative_units"} == EDGE_ENDS
 
 
 def test_the_permissions_are_the_ones_that_operators_are_told() -> None:

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import text
 
-from models.resources import RESOURCES
+from models.resources import EDGES, EDGES_IN, RESOURCES
 from models.run import RunTrigger
 from sandbox.tenant import Tenant
 from tests.support.mirror import MakeMirror, Mirror, fetch_scalar
@@ -72,7 +72,7 @@ def test_a_resource_that_was_never_read_leaves_no_freshness_for_the_whole(
     mirror = make_mirror(Tenant(seed=3, users=20, groups=4, sites=3))
     mirror.tenant.options.refused_resources = {"groups", "sites"}
     mirror.sync()
-    never = {"groups", "group_members", "sites"}
+    never = {"groups", *(edge.name for edge in EDGES_IN["groups"]), "sites"}
     assert_agreed(mirror, set(), never)
     execute(mirror, "update sync.connections set created_at = now() - interval '1 day'")
     assert_agreed(mirror, never, never)
@@ -87,7 +87,7 @@ def test_each_resource_is_late_by_its_own_interval(mirror: Mirror, minutes: int)
     """What has delta is read every 5 minutes, roles every 15, sites every 6 hours."""
     execute(mirror, f"update sync.streams set fresh_at = now() - interval '{minutes} min'")
     with_delta = {name for name, one in RESOURCES.items() if one.source.follows_delta}
-    late = {*with_delta, "group_members"} if minutes > 15 else set()
+    late = {*with_delta, *(edge.name for edge in EDGES)} if minutes > 15 else set()
     assert_agreed(mirror, late, set())
 
 
@@ -170,9 +170,9 @@ def test_a_slice_that_could_not_read_ends_the_wait(mirror: Mirror) -> None:
 
 
 def test_a_new_resource_appears_in_freshness_as_fresh_as_its_stream(mirror: Mirror) -> None:
-    new = "('devices', 'devices'), ('group_owners', 'groups')"
+    new = "('devices', 'devices'), ('group_devices', 'groups')"
     execute(mirror, f"insert into sync.resources (name, stream) values {new}")
     found = viewed(mirror)
-    assert set(found) == {*RESOURCES, "devices", "group_owners"}
+    assert set(found) == {*RESOURCES, "devices", "group_devices"}
     assert found["devices"] == (None, False), "never read, and not late yet"
-    assert found["group_owners"] == found["groups"]
+    assert found["group_devices"] == found["groups"]

@@ -60,8 +60,8 @@ def test_a_tenant_without_delta_is_mirrored_exactly(make_mirror: MakeMirror) -> 
 def test_the_members_of_19_groups_cost_one_call(listed: Mirror) -> None:
     listed.take_call_count()
     listed.sync("groups")
-    assert listed.take_call_count() == 1 + 1 + 3, (
-        "delta asked for anew, the list, and 19 + 19 + 12 groups"
+    assert listed.take_call_count() == 1 + 1 + 3 + 3, (
+        "delta asked for anew, the list, and 19 + 19 + 12 groups, for members and for owners"
     )
 
 

@@ -206,7 +206,7 @@ def test_charts_have_a_title_and_the_same_numbers_as_a_table(page: PageClient) -
 def test_a_missing_permission_is_named_with_what_it_unlocks_and_a_text(page: PageClient) -> None:
     told = get_text(read(page, REFUSED))
     permission = RESOURCES["groups"].permission
-    assert f"{permission} unlocks groups , group members ." in told
+    assert f"{permission} unlocks groups , group members , group owners ." in told
     assert f"because our application lacks the permission {permission}" in told
 
 

@@ -140,7 +140,7 @@ def test_a_resource_that_is_switched_off_is_gone_at_once_and_told_once(
     wish(mirror, resources={name: False})
     mirror.nango.calls.reset()
     tick(mirror)
-    assert read_told(mirror) == [(one, [], "off") for one in (*inside, name)]
+    assert read_told(mirror) == [(one, [], "off") for one in (*reversed(inside), name)]
     assert len(read_object_events(mirror, name)) == before, "no event for each object"
     assert_exact_but(mirror, name, *inside)
     tick(mirror)
@@ -161,7 +161,7 @@ def test_switched_on_again_it_is_a_first_load(mirror: Mirror) -> None:
     events = read_object_events(mirror, "groups")[before:]
     assert len(events) == mirror.tenant.truth()["groups"].count
     assert all(event.change == "created" and event.initial for event in events)
-    assert [state for _, _, state in read_told(mirror)] == ["off", "off", "on", "on"]
+    assert [state for _, _, state in read_told(mirror)] == ["off"] * 3 + ["on"] * 3
     assert_exact_but(mirror)
     mirror.tenant.delete_group(mirror.tenant.groups.id_at(3))
     tick(mirror)
@@ -321,6 +321,7 @@ def test_killed_anywhere_the_next_slice_continues(
     mirror.sync()
     assert sorted(read_told(mirror)) == [
         ("group_members", [], "off"),
+        ("group_owners", [], "off"),
         ("groups", [], "off"),
         ("users", ["mobile_phone"], None),
     ]

@@ -185,7 +185,7 @@ def test_a_tenant_without_delta_does_without_a_property_as_well(
     tenant.options.no_delta = True
     mirror = make_mirror(tenant)
     mirror.sync()
-    prop = RESOURCES[name].optional[-1]
+    prop = RESOURCES[name].sent[-1].graph_name
     tenant.options.unknown_properties = {f"{name}.{prop}"}
     tenant.mutate(10)
     assert mirror.sync().state is RunState.SUCCEEDED

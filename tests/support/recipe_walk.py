@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from models.event_type import EVENT_TYPES
 from models.run import RunState
-from sandbox.tenant import KindCounts, Nango, Tenant, serve
+from sandbox.tenant import Nango, Tenant, serve
 from tests.support.mirror import Mirror, assert_exact, read_events, read_last_seq, read_live_rows
 from worker.core.settings import load_settings
 from worker.ops.cli.status import status
@@ -18,11 +18,11 @@ from worker.ops.cli.verify import verify
 from worker.sync.connections.discover import discover
 from worker.wiring import close_runtime, open_runtime
 
-NAME = "administrative_units"
+NAME = "org_contacts"
 
 
 def check_walk(mirror: Mirror) -> None:
-    """The first sync brings all units, the next their changes, each with its event."""
+    """The first sync brings all contacts, the next their changes, each with its event."""
     tenant = mirror.tenant
     assert mirror.sync().state is RunState.SUCCEEDED
     assert_exact(mirror.database, tenant)
@@ -37,9 +37,9 @@ def check_walk(mirror: Mirror) -> None:
     events = read_events(mirror.database, after=mark)
     types = {e["object_id"]: EVENT_TYPES[e["resource"], e["change"]] for e in events}
     assert types == {
-        changed: "administrative_unit.updated",
-        gone: "administrative_unit.deleted",
-        fresh: "administrative_unit.created",
+        changed: "org_contact.updated",
+        gone: "org_contact.deleted",
+        fresh: "org_contact.created",
     }
     (names,) = (e["changed"] for e in events if e["object_id"] == changed)
     assert names == ["display_name"]
@@ -63,8 +63,7 @@ def main() -> None:
             database_url=url, nango_host=server.url, nango_secret_key=server.nango.key
         )
         runtime = open_runtime(settings)
-        kinds = KindCounts(administrative_units=9)
-        tenant = Tenant(seed=5, users=6, groups=2, sites=2, kinds=kinds)
+        tenant = Tenant(seed=5, users=6, groups=2, sites=2, others=9)
         server.nango.add_connection("contoso", tenant)
         discover(runtime.database, runtime.nango, settings)
         check_walk(Mirror(runtime, server.nango, tenant))

@@ -84,7 +84,7 @@ def test_a_sample_is_even_and_without_repeats(size: int, everything: int, otherw
 
 
 def test_hidden_members_are_counted_and_the_permission_is_named() -> None:
-    one, more = explain_hidden_members(1, 3), explain_hidden_members(2, 40)
+    one, more = explain_hidden_members("groups", 1, 3), explain_hidden_members("groups", 2, 40)
     assert "all 3 members that are left of a group" in one
     assert "all 40 members that are left of 2 groups" in more
     assert "Member.Read.Hidden" in one

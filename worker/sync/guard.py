@@ -54,9 +54,15 @@ def check_missing_connections(
     )
 
 
-def explain_hidden_members(groups: int, members: int) -> str:
-    """Return why the last memberships of groups with hidden membership need approval."""
-    those = "a group" if groups == 1 else f"{groups} groups"
+def explain_hidden_members(resource: str, parents: int, members: int) -> str:
+    """Return why the last members of parents with hidden membership need approval.
+
+    ``resource`` is that of the parents, such as ``groups``.
+    """
+    nouns = resource.replace("_", " ")
+    noun = nouns.removesuffix("s")
+    one = f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
+    those = one if parents == 1 else f"{parents} {nouns}"
     return (
         f"all {members} members that are left of {those} with hidden membership would be deleted; "
         "more likely they are no longer shown: grant the application permission "

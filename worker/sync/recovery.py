@@ -125,6 +125,8 @@ class StreamRecovery:
         """Return how to recover from an error that persists."""
         if isinstance(error, CursorExpired):
             return self._continue_or_wait(stream, restart_walk(stream, self._started_at), error)
+        if isinstance(error, ResourceRefused) and (name := _find_refused_relation(stream)):
+            return self.leave_out(stream, [name])
         if isinstance(error, NotLicensed):
             # No other way of reading it and no shorter list of properties is licensed, either.
             self._refusal = None
@@ -251,6 +253,13 @@ def _find_named_properties(stream: Stream, error: ResourceRefused) -> list[str]:
     if not _selects_properties(stream):
         return []
     return find_named_properties(stream.resource, error, stream.without)
+
+
+def _find_refused_relation(stream: Stream) -> str:
+    """Return the relation that is refused with all lists of members, if it can be left out."""
+    place = parse_member_cursor(stream.next_link)
+    relation = place.choose_edge(stream.carried_edges).relation if place else ""
+    return relation if relation in stream.resource.optional_relations else ""
 
 
 def _selects_properties(stream: Stream) -> bool:

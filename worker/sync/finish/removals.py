@@ -49,7 +49,7 @@ def apply_round_removals(context: SliceContext, stream: Stream) -> Stream:
 def _hold_implausible(context: SliceContext, tx: Transaction, resource: Resource) -> Iterator[str]:
     """Hold implausible removals and yield the reasons; the others may be applied."""
     if hold_emptying_removals(tx, resource):
-        yield explain_hidden_members(*count_held_hidden(tx, resource))
+        yield explain_hidden_members(resource.parent, *count_held_hidden(tx, resource))
     going = count_live_removals(tx, resource)
     # Counting a large table takes longer than the rest of a quiet round.
     live = count_live_rows(tx, resource) if going else 0

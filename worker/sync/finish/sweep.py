@@ -168,7 +168,7 @@ def _finish_walk(
                 resolve_parts(tx, [more])
         for edge in _list_edges_with_hidden(candidates):
             why = candidates.hold_reasons.get(edge.name)
-            whys = [why, explain_hidden_members(*count_held_hidden(tx, edge))]
+            whys = [why, explain_hidden_members(edge.parent, *count_held_hidden(tx, edge))]
             candidates.hold_reasons[edge.name] = "; ".join(filter(None, whys))
         delete_seen(tx, stream.carried_resources)
         note_domains(tx, stream.resource)
