@@ -2,7 +2,7 @@
 """Write the pages of the reference that follow from the declarations: `make docs`.
 
 Writes `docs/reference/resources.md`, `docs/asyncapi.json`, `docs/reference/routes.md` and
-`docs/openapi.json`.
+`docs/openapi.json`, and the tables of costs in `docs/explanation/freshness.md` and `README.md`.
 """
 
 import json
@@ -15,13 +15,15 @@ from models.event_type import EVENT_TYPES
 from models.property import Property
 from models.resource import Resource
 from models.resources import RESOURCES
+from models.source import Source
 from worker.core.settings import SETTINGS
 from worker.delivery.asyncapi import build_document
 from worker.web.endpoint import Exemption
 from worker.web.openapi import render_document
 from worker.web.routes import ENDPOINTS
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
 
 _HEAD = """\
 # Resources
@@ -57,6 +59,81 @@ _ACCESS = {
 def render_resources() -> str:
     """Return the page about all resources."""
     return "\n".join([_HEAD, *_render_permissions(), *map(_render_resource, RESOURCES.values())])
+
+
+_BEGIN, _END = "<!-- `make docs` writes this table -->\n", "<!-- end of the table -->\n"
+
+_COSTS_HEAD = """\
+| resource | default | read every | calls at rest | calls of a first load | permission |
+|---|---|---|---|---|---|"""
+
+
+def render_freshness() -> str:
+    """Return the page about freshness, with what each resource costs."""
+    rows = map(_render_costs, RESOURCES.values())
+    page = (DOCS / "explanation" / "freshness.md").read_text(encoding="utf-8")
+    return _put_table(page, "\n".join([_COSTS_HEAD, *rows, ""]))
+
+
+def render_readme() -> str:
+    """Return the README, with how often each resource is read: a column for each clock."""
+    clocks: dict[str, list[str]] = {}
+    for resource in sorted(RESOURCES.values(), key=_find_interval):
+        if not resource.is_optional:
+            clocks.setdefault(_render_interval(resource), []).append(f"`{resource.name}`")
+    if off := [f"`{one.name}`" for one in RESOURCES.values() if one.is_optional]:
+        clocks["off by default"] = off
+    cells = [clocks, ["---"] * len(clocks), [", ".join(names) for names in clocks.values()]]
+    table = "".join(f"| {' | '.join(row)} |\n" for row in cells)
+    return _put_table((ROOT / "README.md").read_text(encoding="utf-8"), table)
+
+
+def _put_table(page: str, table: str) -> str:
+    before, _, rest = page.partition(_BEGIN)
+    return before + _BEGIN + table + _END + rest.partition(_END)[2]
+
+
+def _find_source(resource: Resource) -> Source:
+    return RESOURCES[resource.parent or resource.name].source
+
+
+def _find_interval(resource: Resource) -> float:
+    """Return the seconds between two reads, by default."""
+    return max(float(SETTINGS[name].default) for name in _find_source(resource).intervals)
+
+
+def _render_interval(resource: Resource) -> str:
+    minutes = round(_find_interval(resource) / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h"
+
+
+def _render_costs(resource: Resource) -> str:
+    cells = (
+        f"`{resource.name}`",
+        "off" if resource.is_optional else "on",
+        _render_interval(resource),
+        _explain_rest(resource),
+        _explain_first_load(resource),
+        f"`{resource.permission}`",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _explain_rest(resource: Resource) -> str:
+    if resource.is_edge:
+        return f"none, with `{resource.parent}`"
+    if resource.source.follows_delta:
+        return "none beyond the one"
+    return "none beyond the one; 1 for each further page"
+
+
+def _explain_first_load(resource: Resource) -> str:
+    source = resource.source
+    if resource.is_edge:
+        return f"none, with `{resource.parent}`"
+    if source.takes_token:
+        return f"2, and 1 for each {source.page_size:,}"
+    return "1 for each page, as large as Graph chooses"
 
 
 def render_asyncapi() -> str:
@@ -109,5 +186,7 @@ def _render_column(column: Property) -> str:
 if __name__ == "__main__":
     (DOCS / "reference" / "resources.md").write_text(render_resources(), encoding="utf-8")
     (DOCS / "reference" / "routes.md").write_text(render_routes(), encoding="utf-8")
+    (DOCS / "explanation" / "freshness.md").write_text(render_freshness(), encoding="utf-8")
+    (ROOT / "README.md").write_text(render_readme(), encoding="utf-8")
     (DOCS / "openapi.json").write_text(render_openapi(), encoding="utf-8")
     (DOCS / "asyncapi.json").write_text(render_asyncapi(), encoding="utf-8")

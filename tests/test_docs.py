@@ -194,6 +194,8 @@ def test_every_command_is_in_the_reference() -> None:
     [
         ("reference/resources.md", "render_resources"),
         ("reference/routes.md", "render_routes"),
+        ("explanation/freshness.md", "render_freshness"),
+        ("../README.md", "render_readme"),
         ("asyncapi.json", "render_asyncapi"),
         ("openapi.json", "render_openapi"),
     ],

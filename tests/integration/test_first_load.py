@@ -136,6 +136,20 @@ def test_a_quiet_tick_that_reads_every_resource_costs_one_call(make_synced: Make
     assert mirror.take_call_count() == 1
 
 
+def test_the_first_load_of_each_resource_costs_what_the_documentation_says(
+    make_mirror: MakeMirror,
+) -> None:
+    """Of one page, in a tenant with something of every kind."""
+    kinds = KindCounts.for_users(20)
+    mirror = make_mirror(Tenant(seed=5, users=20, groups=3, sites=4, kinds=kinds))
+    costs = {}
+    for resource in STREAMED:
+        mirror.take_call_count()
+        assert mirror.sync(resource.name).state is RunState.SUCCEEDED
+        costs[resource.name] = mirror.take_call_count()
+    assert costs == {one.name: 3 if one.source.takes_token else 1 for one in STREAMED}
+
+
 def find_first_path(resource: Resource) -> str:
     """Where a tick asks for it, as the simulated tenant counts it."""
     return to_path_template((resource.source.delta_path or resource.source.path).strip("/"))
