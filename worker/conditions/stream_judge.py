@@ -76,7 +76,7 @@ def _judge_refused(facts: ConnectionFacts, stream: StreamFacts, now: datetime) -
         Severity.WARNING,
         f"{stream.resource} is refused: {reason}",
         f"ask the customer to grant {permission}; then 'tenant-mirror resync {facts.id} "
-        f"--resource {stream.resource}'",
+        f"--resource {stream.resource}'; or switch the resource off, for this customer or for all",
         resource=stream.resource,
         customer_text=write_permission_text(facts, permission, stream.resource),
     )
