@@ -15,6 +15,7 @@ def _build_event_types() -> dict[tuple[str, str], str]:
     names = {
         (resource.name, kind.value): f"{resource.event_noun}.{getattr(resource.verbs, kind.value)}"
         for resource in RESOURCES.values()
+        if resource.has_events
         for kind in ChangeKind
     }
     connection_types = {

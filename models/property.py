@@ -45,6 +45,7 @@ class Marks(TypedDict, total=False):
     identifies: bool
     ends_with_domain: bool
     sampled: bool
+    expand: str
     derived: bool
     derived_from: tuple[str, ...]
     references: tuple[str, ...]
@@ -73,6 +74,8 @@ class Property:
     """It changes too often to be told: no event has it, and each day's last value is kept apart."""
     unordered: bool = False
     """A list whose order means nothing: Graph may send it in another one."""
+    expand: str = ""
+    """What asks lists for it, where ``$select`` does not: the value of ``$expand``."""
     derived: bool = False
     """A column that the resource's ``derive`` computes; Graph does not know it."""
     derived_from: tuple[str, ...] = ()

@@ -85,11 +85,16 @@ class Resource:
     service: ServiceName = "directory"
     """The service that throttles its requests."""
     relations: tuple[str, ...] = ()
-    """Properties that carry edges, as ``members@delta`` does."""
+    """Properties that deltas send as lists of changes, as ``members@delta``: of edges, or of what
+    ``derive`` reads."""
     optional_relations: tuple[str, ...] = ()
     """The relations that are left out where a tenant refuses them."""
     edge: Edge | None = None
     """How these edges are read; None for objects."""
+    stored_if: tuple[str, ...] = ()
+    """Columns of which one must have a value: an object without any stands for no row."""
+    has_events: bool = True
+    """Whether events tell its changes."""
     derive: Callable[[Any], Mapping[str, object]] | None = None
     """Computes the derived columns from a record."""
     indexes: tuple[PartialIndex, ...] = ()
@@ -200,15 +205,24 @@ class Resource:
 
     @cached_property
     def selected(self) -> tuple[str, ...]:
-        """The Graph properties to request, the key first; relations that carry edges last."""
-        return ("id", *(one.graph_name for one in self.sent), *self.relations)
+        """The Graph properties to request, the key first; relations that only deltas send last."""
+        return ("id", *self._selectable, *self.relations)
+
+    @cached_property
+    def expands(self) -> tuple[str, ...]:
+        """What lists and reads by id ask for besides the selected properties."""
+        return tuple(one.expand for one in self.sent if one.expand)
+
+    @cached_property
+    def _selectable(self) -> tuple[str, ...]:
+        return tuple(one.graph_name for one in self.sent if not one.expand)
 
     @cached_property
     def optional(self) -> tuple[str, ...]:
         """The Graph properties that a request may leave out: not the key, nor most relations."""
         if not self.source.select:
             return ()
-        return (*(one.graph_name for one in self.sent), *self.optional_relations)
+        return (*self._selectable, *self.optional_relations)
 
     def columns_of(self, properties: Collection[str]) -> int:
         """Return a bit for each column that comes from one of these Graph properties."""

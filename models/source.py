@@ -42,6 +42,8 @@ class Source:
     """Whether the path takes ``$select``."""
     delta_path: str = ""
     """The delta function. Its links are bound to the tenant and to the selected properties."""
+    full_walk: IntervalName | None = None
+    """The setting with the seconds between two full walks, if it is not the one of all others."""
     walks_by_delta: bool = False
     """Whether a full walk is an enumeration by delta, because that brings the relations."""
     relations_apart: bool = False

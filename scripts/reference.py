@@ -166,15 +166,22 @@ def _render_permissions() -> Iterator[str]:
 
 def _render_resource(resource: Resource) -> str:
     columns = "\n".join(map(_render_column, resource.columns))
+    optional = " Off unless [settings](settings.md#resources-and-properties) switch it on."
+    return (
+        f"## {resource.name}\n\n{resource.meaning}.{optional * resource.is_optional}\n\n"
+        f"| column | type | personal | meaning |\n|---|---|---|---|\n{columns}\n\n"
+        f"{_render_types(resource)}\n"
+    )
+
+
+def _render_types(resource: Resource) -> str:
+    if not resource.has_events:
+        return "No event tells its changes."
     types = "\n".join(
         f"| `{resource.name}` | `{kind}` | `{EVENT_TYPES[resource.name, kind]}` |"
         for kind in ChangeKind
     )
-    return (
-        f"## {resource.name}\n\n{resource.meaning}.\n\n"
-        f"| column | type | personal | meaning |\n|---|---|---|---|\n{columns}\n\n"
-        f"| resource | change | type of event |\n|---|---|---|\n{types}\n"
-    )
+    return f"| resource | change | type of event |\n|---|---|---|\n{types}"
 
 
 def _render_column(column: Property) -> str:

@@ -11,6 +11,7 @@ from models.resources.administrative_units import ADMINISTRATIVE_UNITS
 from models.resources.group_members import GROUP_MEMBERS
 from models.resources.group_owners import GROUP_OWNERS
 from models.resources.groups import GROUPS
+from models.resources.managers import MANAGERS
 from models.resources.oauth2_permission_grants import OAUTH2_PERMISSION_GRANTS
 from models.resources.role_assignment_schedule_instances import (
     ROLE_ASSIGNMENT_SCHEDULE_INSTANCES,
@@ -21,6 +22,7 @@ from models.resources.role_eligibility_schedule_instances import (
     ROLE_ELIGIBILITY_SCHEDULE_INSTANCES,
 )
 from models.resources.service_principals import SERVICE_PRINCIPALS
+from models.resources.sign_in_activity import SIGN_IN_ACTIVITY
 from models.resources.sites import SITES
 from models.resources.subscribed_skus import SUBSCRIBED_SKUS
 from models.resources.users import USERS
@@ -40,6 +42,8 @@ _DECLARED: Final = (
     SUBSCRIBED_SKUS,
     ADMINISTRATIVE_UNITS,
     ADMINISTRATIVE_UNIT_MEMBERS,
+    MANAGERS,
+    SIGN_IN_ACTIVITY,
 )
 RESOURCES: Final[dict[str, Resource]] = {resource.name: resource for resource in _DECLARED}
 

@@ -31,6 +31,7 @@ from tests.support.mirror import (
     read_events,
     read_last_seq,
 )
+from worker.core.settings import Settings
 from worker.graph.client import GraphClient
 from worker.nango.client import ConnectionRef
 from worker.store.lease import interrupt_writer, release_lease, take_lease
@@ -57,6 +58,12 @@ from worker.sync.policy import Policy
 WALK = 99
 GONE = DELETION_BATCH + 150
 """Users: more than one batch deletes, and than are all read by id."""
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Every resource is on, those included that are off by default."""
+    return structs.replace(settings, resources_on=tuple(RESOURCES))
 
 
 @pytest.fixture

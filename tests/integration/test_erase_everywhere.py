@@ -1,6 +1,7 @@
 """A person whom every resource names is erased from all of them, whatever resources there are."""
 
 import pytest
+from msgspec import structs
 
 from models.property import Property
 from models.resource import Resource
@@ -8,6 +9,7 @@ from models.resources import ERASABLE_REFERENCES, RESOURCES
 from sandbox.tenant import KindCounts, Tenant
 from tests.support.erasure import assert_exact_without, find_traces
 from tests.support.mirror import MakeMirror, Mirror
+from worker.core.settings import Settings
 from worker.erasure.erase import erase
 from worker.erasure.target import find_target
 from worker.store.state.connections import find_connection
@@ -88,6 +90,12 @@ KINDS = KindCounts(
     pim=True,
     skus=2,
 )
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Every resource is on, those included that are off by default."""
+    return structs.replace(settings, resources_on=tuple(RESOURCES))
 
 
 @pytest.fixture

@@ -1,13 +1,16 @@
 """Forgetting a retired connection: everything of it goes, nothing of anybody else's."""
 
 import pytest
+from msgspec import structs
 from sqlalchemy import text
 
+from models.resources import RESOURCES
 from models.run import RunState, RunTrigger
 from sandbox.tenant import KindCounts, Nango, Tenant
 from tests.support.leases import take_lease
 from tests.support.mirror import MakeSynced, Mirror, assert_exact, fetch_scalar
 from worker.core.errors import LeaseLost, NotFound, StateConflict
+from worker.core.settings import Settings
 from worker.events.partitions import ensure_partitions
 from worker.store import lease
 from worker.store.engine import Database
@@ -55,6 +58,12 @@ def counts(database: Database, connection_id: int) -> dict[str, int]:
 def retire(mirror: Mirror) -> None:
     mirror.nango.remove_connection("contoso")
     discover(mirror.database, mirror.runtime.nango, mirror.runtime.settings)
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Every resource is on, those included that are off by default."""
+    return structs.replace(settings, resources_on=tuple(RESOURCES))
 
 
 @pytest.fixture

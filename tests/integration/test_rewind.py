@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import text
 
+from models.resources import RESOURCES
 from models.sink import SinkStart, SinkStatus
 from sandbox.servers import Home, Servers, Supervisor, start_postgres
 from sandbox.tenant import KindCounts, Nango, Server, Tenant
@@ -20,6 +21,7 @@ from tests.support.consumer import Fold
 from tests.support.databases import FAST_SETTINGS
 from tests.support.fold import build_source, find_differences, find_missing, read_counters
 from tests.support.mirror import (
+    OFF,
     MakeSynced,
     Mirror,
     assert_exact,
@@ -226,7 +228,9 @@ def test_a_snapshot_begins_with_the_rewinding_and_ends_with_a_mark(
     assert {it["sequence"] for it in snapshot} == {first["sequence"]}
     assert int(first["sequence"]) == read_last_seq(mirror.database)
     resources = list(dict.fromkeys(it["data"]["resource"] for it in rows))
-    assert last["data"]["after"] == {"resources": resources}
+    every = [name for name, one in RESOURCES.items() if one.has_events]
+    assert last["data"]["after"] == {"resources": every}
+    assert resources == [name for name in every if name not in OFF]
 
 
 def test_sinks_of_every_status_and_filter_hear_of_it(

@@ -25,6 +25,7 @@ from tests.integration.test_relay import RelayEnvironment
 from tests.support.consumer import Fold
 from tests.support.fold import find_differences
 from tests.support.mirror import (
+    OFF,
     MakeMirror,
     MakeSynced,
     Mirror,
@@ -382,14 +383,12 @@ def test_what_is_off_is_shown_so_everywhere_and_is_never_late(mirror: Mirror) ->
     assert whole is not None
     assert {row["phase"] for row in streams if row["resource"] == "sites"} == {"off"}
     rows = list_resources(one.facts, streams, dict.fromkeys(RESOURCES, 0), datetime.now(UTC))
-    assert {row.name for row in rows if row.phase == "off"} == {"sites", "group_members"}
+    off = {"sites", "group_members"} | OFF
+    assert {row.name for row in rows if row.phase == "off"} == off
     url = mirror.database.url.render_as_string(hide_password=False)
     done = CliRunner().invoke(status, ["--json"], env={"DATABASE_URL": url})
     (row,) = json.loads(done.output)["connections"]
-    assert {name for name, age in row["freshness"].items() if not age["is_on"]} == {
-        "sites",
-        "group_members",
-    }
+    assert {name for name, age in row["freshness"].items() if not age["is_on"]} == off
     report = mirror.sync("sites")
     assert report.state is RunState.PARTIAL
     assert report.message == "sites: it is switched off in the settings"

@@ -103,6 +103,7 @@ class World:
             nango_host=server.url,
             nango_secret_key=nango.key,
             retry_seconds=0.1,
+            resources_on=tuple(RESOURCES),
         )
         self.erased: set[str] = set()
         self.backup: tuple[str, frozenset[str]] | None = None

@@ -119,7 +119,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename=_name_variable)
         PositiveInt, Meta(description="seconds between two reads of the sites")
     ] = 21_600
     daily_seconds: Annotated[
-        PositiveInt, Meta(description="seconds between two reads of the subscribed licences")
+        PositiveInt, Meta(description="seconds between two reads of what is read daily")
     ] = 86_400
     full_walk_seconds: Annotated[
         int, Meta(ge=60, description="seconds between two full walks of users and groups")
@@ -133,17 +133,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename=_name_variable)
     ] = 6.0
     resources_on: Annotated[
         ResourceNames,
-        Meta(
-            description="resources to mirror that are off by default, separated by commas; a "
-            "connection's metadata in Nango may say otherwise"
-        ),
+        Meta(description="resources to mirror that are off by default, separated by commas"),
     ] = ()
     resources_off: Annotated[
-        ResourceNames,
-        Meta(
-            description="resources not to mirror, separated by commas; a connection's metadata in "
-            "Nango may say otherwise"
-        ),
+        ResourceNames, Meta(description="resources not to mirror, separated by commas")
     ] = ()
     discovery_seconds: Annotated[
         PositiveInt, Meta(description="seconds between two discoveries of connections in Nango")

@@ -54,6 +54,7 @@ def append_events(
     for resource, some in changes:
         if some:
             _count_rows(tx, resource.name, some)
+        if some and resource.has_events:
             lines.append(_number_events(tx, resource.name, some, run_id=run_id, initial=initial))
     if lines:
         together = chain.from_iterable(lines)

@@ -36,7 +36,7 @@ def list_event_types() -> list[str]:
 def build_schemas(prefix: str) -> dict[str, Schema]:
     """Return all schemas by name; an event's schema has its type, without the prefix, as name."""
     schemas = dict(ATTRIBUTES)
-    for resource in RESOURCES.values():
+    for resource in (one for one in RESOURCES.values() if one.has_events):
         schemas |= _build_column_types(resource) | _build_object_schemas(resource)
     for (owner, change), name in EVENT_TYPES.items():
         if name not in schemas:

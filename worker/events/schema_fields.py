@@ -103,6 +103,8 @@ ATTRIBUTES: Final[dict[str, Schema]] = {
         "description": "Microsoft's tenant id; null until the first sync",
     },
 }
+_TOLD: Final = [resource.name for resource in RESOURCES.values() if resource.has_events]
+
 CONNECTION_EVENT_FIELDS: Final[dict[str, Schema]] = {
     ConnectionChange.ADDED: {
         "nango_connection_id": {"type": "string"},
@@ -113,13 +115,13 @@ CONNECTION_EVENT_FIELDS: Final[dict[str, Schema]] = {
     ConnectionChange.RESYNCED: {
         "resources": {
             "type": "array",
-            "items": {"enum": list(RESOURCES)},
+            "items": {"enum": _TOLD},
             "minItems": 1,
             "description": "the resources that were read again completely",
         },
     },
     ConnectionChange.COVERAGE_CHANGED: {
-        "resource": {"enum": list(RESOURCES)},
+        "resource": {"enum": _TOLD},
         "added": {
             "type": "array",
             "items": {"type": "string"},
@@ -149,7 +151,7 @@ CONNECTION_EVENT_FIELDS: Final[dict[str, Schema]] = {
     ConnectionChange.SNAPSHOT_COMPLETED: {
         "resources": {
             "type": "array",
-            "items": {"enum": list(RESOURCES)},
+            "items": {"enum": _TOLD},
             "description": "the resources of which the snapshot contained every object",
         },
     },

@@ -191,7 +191,9 @@ def _check_hash(resource: Resource, row: Any, result: Verification) -> None:
 
 def _check_has_event(resource: Resource, row: Any, result: Verification) -> None:
     """Report a live row without any event, if the history is complete."""
-    if row[2] and result.has_whole_history:
+    if row[2] and not resource.has_events:
+        _check_hash(resource, row, result)
+    if row[2] and resource.has_events and result.has_whole_history:
         result.add_problem(f"{resource.name} {row[0]}: it is live, but has no event")
 
 

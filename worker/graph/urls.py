@@ -29,6 +29,7 @@ def build_listing_url(
     """Return the first URL of a list, by the plain source unless told; ``top`` objects a page."""
     source = source or resource.source
     query = [_build_select(resource, without, relations=False)] if source.select else []
+    query += [f"$expand={one}" for one in resource.expands]
     if top or source.page_size:
         query.append(f"$top={top or source.page_size}")
     joint = "&" if "?" in source.path else "?"
@@ -65,7 +66,11 @@ def build_object_path(
     path = f"{VERSION}{resource.by_id.replace('{id}', quote(identity, safe=','))}"
     if not resource.source.select:
         return path
-    return f"{path}?{_build_select(resource, without, relations=False) if full else '$select=id'}"
+    if not full:
+        return f"{path}?$select=id"
+    query = [_build_select(resource, without, relations=False)]
+    query += [f"$expand={one}" for one in resource.expands]
+    return f"{path}?{'&'.join(query)}"
 
 
 def build_members_path(edge: Resource, parent_id: str, *, top: int | None = None) -> str:

@@ -143,7 +143,9 @@ def end_walk(
             after, phase=resting, incomplete=False, due_at=again, full_due_at=again, reason=reason
         )
     is_soon = stream.is_initial or needs_walk
-    gap = policy.first_full_walk_seconds if is_soon else policy.full_walk_seconds
+    gap = policy.get_full_walk_interval(stream)
+    if is_soon:
+        gap = min(gap, policy.first_full_walk_seconds)
     due = compute_next_due(stream.due_at, moment, policy.get_interval(stream), jitter)
     if stream.follows_delta and stream.source.takes_token:
         due = moment

@@ -65,6 +65,10 @@ class Policy:
         """Return the seconds between two reads of a stream."""
         return max(float(getattr(self, name)) for name in stream.source.intervals)
 
+    def get_full_walk_interval(self, stream: Stream) -> float:
+        """Return the seconds between two full walks of a stream that follows deltas."""
+        return float(getattr(self, stream.source.full_walk or "full_walk_seconds"))
+
 
 def load_policy(settings: Settings, stored: Mapping[str, Any]) -> Policy:
     """Return a connection's policy, from the service's settings and those stored with it."""

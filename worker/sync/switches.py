@@ -113,7 +113,7 @@ def _drop(context: SliceContext, stream: Stream, dropped: list[str]) -> Stream:
     with context.open_transaction() as tx:
         if _was_told(tx, stream, resource):
             columns = _list_columns(resource, gone, stream.walked_columns)
-            if columns:
+            if columns and resource.has_events:
                 _append_event(context, tx, resource, columns, None)
             left, right = _list_edges(resource, gone), _list_edges(resource, back)
             since = _tell_switches(context, tx, stream, left, "off")
@@ -166,6 +166,8 @@ def _tell_switches(
     """
     since = dict(stream.covered_since or {})
     for resource in reversed(told):  # edges before the objects that they connect
+        if not resource.has_events:
+            continue
         _append_event(context, tx, resource, [], state)
         if state == "off":
             since[_get_marker(resource)] = tx.seq

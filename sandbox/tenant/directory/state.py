@@ -58,7 +58,7 @@ class Directory(FilledStores):
 
         For edges: the parent's id as `groupId` (or `unitId`), `@odata.type` and `id` of each live
         edge. For managers: `id` and `manager`, and for sign_in_activity: `id` and
-        `signInActivity`, of each live user that has it.
+        `signInActivity`, of each live user that has a time in it.
         """
         if resource == MANAGERS:
             yield from self._iterate_managers()
@@ -101,7 +101,8 @@ class Directory(FilledStores):
     def _iterate_sign_ins(self) -> Iterator[Props]:
         for user in self.users.iterate_live():
             activity = self.sign_ins.get(user)
-            if activity:
+            times = [value for name, value in (activity or {}).items() if name.endswith("DateTime")]
+            if any(map(truths.normalize_time, times)):
                 yield {"id": self.users.id_at(user), "signInActivity": activity}
 
     def truth(self, *, hidden: bool = True, all_app_roles: bool = True) -> dict[str, Truth]:

@@ -149,7 +149,7 @@ def _list_wanted_resources(sink: Sink) -> list[Resource]:
     """Return the resources of a sink's snapshot, in order."""
     if sink.changes is not None and ChangeKind.CREATED not in sink.changes:
         return []
-    everything = RESOURCES.values()
+    everything = [one for one in RESOURCES.values() if one.has_events]
     return [one for one in everything if sink.resources is None or one.name in sink.resources]
 
 

@@ -204,6 +204,11 @@ def _load_hashes(tx: Transaction, resource: Resource, keys: list[str]) -> dict[s
         return {row[0]: _StoredHashes(*row[1:]) for row in cursor.fetchall()}
 
 
+def select_live_keys(tx: Transaction, resource: Resource, keys: list[str]) -> set[str]:
+    """Return those of the keys that have a live row."""
+    return {key for key, old in _load_hashes(tx, resource, keys).items() if old.is_live}
+
+
 def load_rows(tx: Transaction, resource: Resource, keys: list[str]) -> dict[str, StoredRow]:
     """Return whole rows by key, deleted ones included."""
     with get_driver_connection(tx.db).cursor() as cursor:

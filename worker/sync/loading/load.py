@@ -1,6 +1,6 @@
 """Load one page: rows, edges, events, evidence and cursor, in one transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from models.resource import Resource
@@ -12,7 +12,7 @@ from worker.rows.incoming import EncodedRows, clear_columns
 from worker.store.lease import Transaction
 from worker.store.mirror.change import Change
 from worker.store.mirror.edges import merge_edges, render_edge_key
-from worker.store.mirror.merge import find_changed_keys, merge_rows
+from worker.store.mirror.merge import find_changed_keys, merge_rows, select_live_keys
 from worker.store.mirror.write import RowExists
 from worker.store.state.quarantine import note_faults, note_reappeared, note_rejects, note_unread
 from worker.store.state.streams import Stream, save_stream
@@ -164,10 +164,15 @@ def _list_edge_keys(edge: Resource, page: Page) -> list[str]:
 
 
 def _save_removals(tx: Transaction, stream: Stream, page: Page) -> None:
-    note_removals(tx, stream.resource, page.removed)
+    removed: Mapping[str, str] = page.removed
+    if removed and stream.resource.stored_if:
+        # Most of these objects never had a row.
+        live = select_live_keys(tx, stream.resource, list(removed))
+        removed = {key: why for key, why in removed.items() if key in live}
+    note_removals(tx, stream.resource, removed)
     for edge in stream.carried_edges:
-        removed = page.get_edges(edge.name).removed
-        note_removals(tx, edge, {render_edge_key(pair): why for pair, why in removed.items()})
+        ended = page.get_edges(edge.name).removed
+        note_removals(tx, edge, {render_edge_key(pair): why for pair, why in ended.items()})
 
 
 def _note_rejects(context: SliceContext, tx: Transaction, stream: Stream, page: Page) -> None:

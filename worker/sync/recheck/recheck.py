@@ -31,6 +31,7 @@ from worker.core.errors import (
 from worker.graph.client import GraphClient
 from worker.graph.decode import decode_object
 from worker.graph.page import Page
+from worker.graph.rowless import drop_rowless
 from worker.graph.urls import build_object_path
 from worker.nango.response import ApiResponse
 from worker.rows.incoming import clear_columns
@@ -173,9 +174,13 @@ def _parse_object(resource: Resource, response: ApiResponse) -> Page | NoAnswer 
         return None
     error = error_from_response(response, resource.permission)
     try:
-        return decode_object(resource, response.body) if error is None else build_unanswered(error)
+        if error is not None:
+            return build_unanswered(error)
+        page = decode_object(resource, response.body)
     except MirrorError as unreadable:
         return build_unanswered(unreadable)
+    drop_rowless(page, resource, is_whole=True)
+    return None if page.removed else page
 
 
 def store_answers(

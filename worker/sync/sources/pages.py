@@ -15,6 +15,7 @@ from worker.graph.decode import decode_page
 from worker.graph.errors import classify_graph_response
 from worker.graph.links import path_from_link
 from worker.graph.page import Page
+from worker.graph.rowless import drop_rowless
 from worker.graph.urls import (
     build_delta_url,
     build_listing_url,
@@ -79,6 +80,7 @@ def parse_response(
         is_rewalk=expects_unchanged and not bringing,
     )
     _drop_left_out(stream, page)
+    drop_rowless(page, stream.resource, is_whole=stream.phase is Phase.LISTING)
     if page.next_link is not None and page.delta_link is not None:
         page.delta_link = None
     for link in (page.next_link, page.delta_link):
