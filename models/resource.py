@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
+from string import Formatter
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
 
 import msgspec
@@ -79,8 +80,7 @@ class Resource:
     graph_type: str = ""
     """Graph's name of the type; none for an edge."""
     by_id: str = ""
-    """Reads one object: ``{id}`` stands for the row's ``address`` column."""
-    address: str = "id"
+    """Reads one object: ``{id}`` stands for that column of its row, as does any other name."""
     fallbacks: tuple[Fallback, ...] = ()
     service: ServiceName = "directory"
     """The service that throttles its requests."""
@@ -138,6 +138,11 @@ class Resource:
     def key(self) -> tuple[str, ...]:
         """The Graph key: the primary key without the connection."""
         return tuple(column.name for column in self.key_columns)
+
+    @cached_property
+    def address(self) -> tuple[str, ...]:
+        """The columns whose values the path of one object names."""
+        return tuple(name for _, name, _, _ in Formatter().parse(self.by_id) if name)
 
     @cached_property
     def is_edge(self) -> bool:

@@ -11,6 +11,7 @@ IntervalName: TypeAlias = Literal[
     "roles_filtered_seconds",
     "sites_seconds",
     "daily_seconds",
+    "app_roles_seconds",
 ]
 """Settings with the seconds between two reads."""
 

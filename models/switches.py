@@ -29,9 +29,9 @@ def list_droppable(resource: Resource) -> list[str]:
 def _find_needed(resource: Resource) -> set[str]:
     """Return the columns and properties that reads, deletions and rechecks depend on."""
     needed = {way.filtered_by for way in resource.sources.values()}
-    needed |= {resource.address, _NAMES_CUSTOMER.get(resource.name, "")}
+    needed |= {*resource.address, _NAMES_CUSTOMER.get(resource.name, "")}
     needed |= {
-        p for one in resource.columns if one.name == resource.address for p in one.derived_from
+        p for one in resource.columns if one.name in resource.address for p in one.derived_from
     }
     needed |= {edge.hidden_by.column for edge in EDGES_IN[resource.name] if edge.hidden_by}
     edges = (one.edge for one in EDGES if one.edge)

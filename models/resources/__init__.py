@@ -8,6 +8,7 @@ from models.property import GUID, TEXT, Property
 from models.resource import Resource
 from models.resources.administrative_unit_members import ADMINISTRATIVE_UNIT_MEMBERS
 from models.resources.administrative_units import ADMINISTRATIVE_UNITS
+from models.resources.app_role_assignments import APP_ROLE_ASSIGNMENTS
 from models.resources.group_members import GROUP_MEMBERS
 from models.resources.group_owners import GROUP_OWNERS
 from models.resources.groups import GROUPS
@@ -44,6 +45,7 @@ _DECLARED: Final = (
     ADMINISTRATIVE_UNIT_MEMBERS,
     MANAGERS,
     SIGN_IN_ACTIVITY,
+    APP_ROLE_ASSIGNMENTS,
 )
 RESOURCES: Final[dict[str, Resource]] = {resource.name: resource for resource in _DECLARED}
 

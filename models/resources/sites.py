@@ -44,8 +44,7 @@ SITES: Final = Resource(
     meaning="SharePoint sites and OneDrive personal sites",
     graph_type="site",
     permission="Sites.Read.All",
-    by_id="/sites/{id}",
-    address="composite_id",
+    by_id="/sites/{composite_id}",
     service="sharepoint",
     source=Source(path="/sites/getAllSites", intervals=("sites_seconds",)),
     fallbacks=(

@@ -225,8 +225,8 @@ def test_every_resource_says_what_it_needs(resource: Resource) -> None:
     assert all(way.path.startswith("/") for way in resource.sources.values())
     assert resource.event_noun
     if not resource.is_edge:
-        assert "{id}" in resource.by_id
-        assert resource.address in resource.column_names
+        assert resource.address
+        assert {*resource.address} <= {*resource.column_names}
         assert resource.graph_type
         assert all(way.intervals for way in resource.sources.values())
         if resource.source.follows_delta:

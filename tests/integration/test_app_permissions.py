@@ -1,5 +1,6 @@
-"""What applications may do: consents to delegated permissions."""
+"""What applications may do: consents to delegated permissions, and their own permissions."""
 
+import json
 from typing import Any
 
 import pytest
@@ -7,7 +8,8 @@ from sqlalchemy import text
 
 from models.event_type import EVENT_TYPES
 from models.run import RunState
-from sandbox.tenant import KindCounts, Tenant
+from sandbox.tenant import KindCounts, Request, Response, Tenant
+from sandbox.tenant.directory.templates.applications import GRAPH, GRAPH_ROLES
 from tests.support.mirror import (
     MakeMirror,
     MakeSynced,
@@ -22,7 +24,8 @@ from worker.erasure.target import find_target
 from worker.store.state.connections import find_connection
 
 PRINCIPALS, GRANTS = "service_principals", "oauth2_permission_grants"
-KINDS = KindCounts(service_principals=30, permission_grants=40)
+APP_ROLES, PATH = "app_role_assignments", "servicePrincipals/{id}/appRoleAssignedTo"
+KINDS = KindCounts(service_principals=30, permission_grants=40, app_roles=20, other_app_roles=10)
 
 
 @pytest.fixture
@@ -135,3 +138,86 @@ def test_without_delta_consents_are_listed(make_mirror: MakeMirror) -> None:
         assert mirror.sync().state is RunState.SUCCEEDED
         assert_exact(mirror.database, tenant)
         tenant.mutate(15)
+
+
+# ---- application permissions
+
+
+def read_role(mirror: Mirror, assignment_id: str) -> Any:
+    statement = text(f"select * from directory.{APP_ROLES} where id = :id and deleted_at is null")
+    with mirror.database.open_transaction() as db:
+        return db.execute(statement, {"id": assignment_id}).one_or_none()
+
+
+def test_all_permissions_of_applications_come_in_one_list(mirror: Mirror) -> None:
+    """Those of managed identities, which Graph leaves out without a page size, and no others."""
+    tenant = mirror.tenant
+    assert_exact(mirror.database, tenant)
+    principals = {one["id"]: one for one in tenant.iterate_live(PRINCIPALS)}
+    graph = next(one for one in principals.values() if one["appId"] == GRAPH)["id"]
+    identity = tenant.create_object(PRINCIPALS, servicePrincipalType="ManagedIdentity")
+    role, mark = GRAPH_ROLES["Mail.Read"], read_last_seq(mirror.database)
+    made = tenant.assign_app_role(graph, identity, role, PRINCIPALS)
+    elsewhere = tenant.assign_app_role(tenant.service_principals.id_at(9), tenant.users.id_at(3))
+    mirror.nango.calls.reset()
+    mirror.sync(APP_ROLES)
+    assert mirror.nango.calls.total == 1
+    assert list_changes(mirror, APP_ROLES, mark) == {made: "app_role.assigned"}
+    found = read_role(mirror, made)
+    assert (found.principal_id, found.principal_type) == (identity, "ServicePrincipal")
+    assert (found.resource_id, found.app_role_id) == (graph, role)
+    assert read_role(mirror, elsewhere) is None, "it is no permission of Microsoft Graph"
+    mirror.sync()
+    assert_exact(mirror.database, tenant)
+
+
+def test_a_permission_that_is_taken_away_is_read_by_its_id_first(mirror: Mirror) -> None:
+    tenant, mark = mirror.tenant, read_last_seq(mirror.database)
+    graph = tenant.service_principals.id_at(0)
+    gone, kept = [one["id"] for one in list_graph_roles(tenant)][:2]
+    tenant.delete_object(APP_ROLES, gone)
+    mirror.nango.calls.reset()
+    mirror.sync(APP_ROLES)
+    assert mirror.nango.calls.graph[f"{PATH}/{{id}}"] == 1, "below its resource"
+    assert list_changes(mirror, APP_ROLES, mark) == {gone: "app_role.unassigned"}
+    assert_exact(mirror.database, tenant)
+    mark = read_last_seq(mirror.database)
+    hide(mirror, kept)
+    mirror.sync(APP_ROLES)
+    assert list_changes(mirror, APP_ROLES, mark) == {}, "Graph still has it, but did not list it"
+    mirror.nango.before_graph = None
+    again = tenant.assign_app_role(graph, tenant.service_principals.id_at(7), ROLE, PRINCIPALS)
+    tenant.delete_object(APP_ROLES, again)
+    mirror.sync(APP_ROLES)
+    assert_exact(mirror.database, tenant)
+
+
+ROLE = GRAPH_ROLES["Sites.Read.All"]
+
+
+def list_graph_roles(tenant: Tenant) -> list[dict[str, Any]]:
+    graph = tenant.service_principals.id_at(0)
+    return [one for one in tenant.iterate_live(APP_ROLES) if one["resourceId"] == graph]
+
+
+def hide(mirror: Mirror, assignment_id: str) -> None:
+    """Graph lists all permissions but one."""
+    rest = [one for one in list_graph_roles(mirror.tenant) if one["id"] != assignment_id]
+
+    def answer(request: Request) -> Response | None:
+        if not request.path.endswith("/appRoleAssignedTo"):
+            return None
+        headers = {"content-type": "application/json", "request-id": "simulated"}
+        return Response(200, json.dumps({"value": rest}).encode(), headers)
+
+    mirror.nango.before_graph = answer
+
+
+def test_an_application_that_is_deleted_has_no_permission(mirror: Mirror) -> None:
+    tenant = mirror.tenant
+    principal = list_graph_roles(tenant)[0]["principalId"]
+    tenant.delete_service_principal(principal)
+    mirror.sync()
+    held = f"select count(*) from directory.{APP_ROLES} where principal_id = :id and {{}}"
+    assert fetch_scalar(mirror.database, held.format("deleted_at is null"), id=principal) == 0
+    assert_exact(mirror.database, tenant)

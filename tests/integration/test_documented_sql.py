@@ -18,7 +18,7 @@ from sqlalchemy import func, select, text
 
 from models.resources import RESOURCES
 from sandbox.tenant import KindCounts, Server, Tenant
-from sandbox.tenant.directory.templates.applications import make_password
+from sandbox.tenant.directory.templates.applications import GRAPH_ROLES, make_password
 from tests.support.databases import DatabaseFactory
 from tests.support.mirror import OFF
 from tests.support.nango import reset_nango
@@ -89,11 +89,15 @@ class Customer:
             for index in members:
                 self._join(group, tenant.users.id_at(index))
         self._join(innermost, self.robot, "servicePrincipal")
+        graph = tenant.create_object("service_principals")  # the first is Microsoft Graph's
         now = datetime.now(UTC)
         for name, days in (("soon", 10), ("later", 60), ("ended", -10)):
             ends = f"{now + timedelta(days=days):%Y-%m-%dT00:00:00Z}"
             secret = make_password(Random(name), name, ends=ends)
             tenant.create_object("service_principals", passwordCredentials=[secret])
+        application = tenant.create_object("service_principals", displayName="Ledger export")
+        for value in ("Mail.Read", "Sites.Read.All"):
+            tenant.assign_app_role(graph, application, GRAPH_ROLES[value], "service_principals")
 
     def _join(self, group: str, member: str, kind: Any = "user") -> None:
         self.tenant.add_member(group, member, kind)
@@ -331,6 +335,11 @@ def units_over_time(world: World, customer: Customer, rows: list[Row]) -> None:
     assert {row["sku_part_number"]: row["consumed_units"] for row in rows} == units
 
 
+def permissions_of_applications(world: World, customer: Customer, rows: list[Row]) -> None:
+    found = [(row["connection_id"], row["application"], row["permission"]) for row in rows]
+    assert found == [(one.number, "Ledger export", "Mail.Read") for one in world.customers]
+
+
 def nothing_waits(world: World, customer: Customer, rows: list[Row]) -> None:
     assert rows == []
 
@@ -345,6 +354,7 @@ ANSWERS: dict[str, Callable[[World, Customer, list[Row]], None]] = {
     "with recursive inside": everybody_inside,
     "as scope\n  from analytics.role_assignments": holders,
     "from directory.service_principals s": secrets_that_end,
+    "from directory.app_role_assignments a": permissions_of_applications,
     "coalesce(u.deleted_at, g.deleted_at)": left_by_deleted,
     "select id from events.epochs": one_epoch,
     "and not initial": changes_of_today,

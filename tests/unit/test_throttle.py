@@ -70,7 +70,7 @@ def test_a_collection_is_throttled_by_one_service() -> None:
 @pytest.mark.parametrize("resource", STREAMED, ids=lambda one: one.name)
 def test_every_request_for_a_resource_belongs_to_its_service(resource: Resource) -> None:
     links = [
-        build_object_path(resource, "x"),
+        build_object_path(resource, *resource.address),
         *(f"/v1.0{one.path}" for one in resource.sources.values()),
     ]
     assert {THROTTLE.find_service(link) for link in links} == {resource.service}

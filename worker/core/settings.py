@@ -121,6 +121,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename=_name_variable)
     daily_seconds: Annotated[
         PositiveInt, Meta(description="seconds between two reads of what is read daily")
     ] = 86_400
+    app_roles_seconds: Annotated[
+        PositiveInt,
+        Meta(description="seconds between two reads of the application permissions"),
+    ] = 3600
     full_walk_seconds: Annotated[
         int, Meta(ge=60, description="seconds between two full walks of users and groups")
     ] = 604_800

@@ -60,10 +60,16 @@ def build_filtered_url(resource: Resource, part: str) -> str:
 
 
 def build_object_path(
-    resource: Resource, identity: str, *, full: bool = False, without: Collection[str] = ()
+    resource: Resource, *address: str, full: bool = False, without: Collection[str] = ()
 ) -> str:
-    """Return the path of one object: with its id only, or ``full`` with all properties."""
-    path = f"{VERSION}{resource.by_id.replace('{id}', quote(identity, safe=','))}"
+    """Return the path of one object: with its id only, or ``full`` with all properties.
+
+    ``address`` has the values of the columns that ``Resource.address`` names.
+    """
+    values = {
+        name: quote(one, safe=",") for name, one in zip(resource.address, address, strict=True)
+    }
+    path = f"{VERSION}{resource.by_id.format_map(values)}"
     if not resource.source.select:
         return path
     if not full:

@@ -29,6 +29,7 @@ class Policy:
     roles_filtered_seconds: float = 3600
     sites_seconds: float = 21_600
     daily_seconds: float = 86_400
+    app_roles_seconds: float = 3600
     full_walk_seconds: float = 604_800
     first_full_walk_seconds: float = 86_400
     cursor_days: float = 6
@@ -84,6 +85,7 @@ class CustomerSettings(msgspec.Struct):
     roles_seconds: Annotated[int, Meta(ge=60, le=604_800)] | UnsetType = UNSET
     sites_seconds: Annotated[int, Meta(ge=300, le=604_800)] | UnsetType = UNSET
     daily_seconds: Annotated[int, Meta(ge=3600, le=604_800)] | UnsetType = UNSET
+    app_roles_seconds: Annotated[int, Meta(ge=300, le=604_800)] | UnsetType = UNSET
     full_walk_seconds: Annotated[int, Meta(ge=3600, le=2_592_000)] | UnsetType = UNSET
     guard_percent: Annotated[int, Meta(ge=1, le=100)] | UnsetType = UNSET
     guard_rows: Annotated[int, Meta(ge=0, le=1_000_000)] | UnsetType = UNSET

@@ -99,7 +99,7 @@ def build_fields(
         source.path.strip("/"),
         generated,
         delta_path=source.delta_path.strip("/"),
-        object_path=declared.by_id.strip("/").removesuffix("/{id}"),
+        object_path=declared.by_id.strip("/").rpartition("/{")[0],
         permission=declared.permission,
         relations=edges,
         default_names=default_names,

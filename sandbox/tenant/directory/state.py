@@ -105,21 +105,20 @@ class Directory(FilledStores):
             if any(map(truths.normalize_time, times)):
                 yield {"id": self.users.id_at(user), "signInActivity": activity}
 
-    def truth(self, *, hidden: bool = True, all_app_roles: bool = True) -> dict[str, Truth]:
+    def truth(self, *, hidden: bool = True) -> dict[str, Truth]:
         """Return count and checksum of each resource, as the module `truth` defines them.
 
-        Without `hidden`, members that `TenantOptions.hide_hidden_members` hides are left out.
-        Without `all_app_roles`, those that are not Microsoft Graph's are.
+        Without `hidden`, members that `TenantOptions.hide_hidden_members` hides are left out. App
+        roles are those of Microsoft Graph.
         """
         with self.lock:
             self.end_schedules()
             return {
-                resource: self._compute_truth(resource, hidden=hidden, all_app_roles=all_app_roles)
-                for resource in RESOURCES
+                resource: self._compute_truth(resource, hidden=hidden) for resource in RESOURCES
             }
 
-    def _compute_truth(self, resource: str, *, hidden: bool, all_app_roles: bool) -> Truth:
-        if resource == "app_role_assignments" and not all_app_roles:
+    def _compute_truth(self, resource: str, *, hidden: bool) -> Truth:
+        if resource == "app_role_assignments":
             return truths.truth_of(resource, self._iterate_graph_roles())
         if resource in (MANAGERS, SIGN_INS):
             return truths.truth_of(resource, self.iterate_live(resource))

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 
 from sandbox.tenant.directory.fields import APP_ROLE_ASSIGNMENTS, SERVICE_PRINCIPALS, ResourceFields
+from sandbox.tenant.directory.templates.applications import GRAPH
 from sandbox.tenant.directory.templates.template import Props
 from sandbox.tenant.errors import build_not_found
 from sandbox.tenant.graph.call import GraphCall, build_list_projection, render_object
@@ -35,8 +36,11 @@ def list_app_roles_of_resource(call: GraphCall, name: str) -> bytes:
 
     Without a `$top`, managed identities are missing, as in Graph.
     """
-    index = _find_service_principal(call, name)
-    resource_id = call.tenant.service_principals.id_at(index)
+    if name == f"appId='{GRAPH}'" and not call.tenant.service_principals.count_live():
+        resource_id = ""  # every tenant has Microsoft Graph, whether or not it is simulated
+    else:
+        index = _find_service_principal(call, name)
+        resource_id = call.tenant.service_principals.id_at(index)
     place = f"({name})" if _BY_APPLICATION.fullmatch(name) else f"/{name}"
     link = f"servicePrincipals{place}/appRoleAssignedTo"
     with_all = "$top" in call.query.params

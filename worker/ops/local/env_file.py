@@ -21,6 +21,7 @@ DEMO_INTERVALS: Final = {
     "TENANT_MIRROR_DELTA_SECONDS": "5",
     "TENANT_MIRROR_ROLES_SECONDS": "15",
     "TENANT_MIRROR_SITES_SECONDS": "30",
+    "TENANT_MIRROR_APP_ROLES_SECONDS": "30",
     "TENANT_MIRROR_TICK_SECONDS": "1",
 }
 """Intervals for the simulated customers, short enough to watch; real ones keep the defaults."""

@@ -16,7 +16,6 @@ from worker.core.process.shutdown import is_stopping
 from worker.store.lease import Transaction
 from worker.store.mirror.change import Change
 from worker.store.mirror.deletions import count_live_rows
-from worker.store.mirror.merge import load_rows
 from worker.store.state.streams import Stream, save_stream
 from worker.store.state.unresolved import resolve_assignments
 from worker.store.sweep.candidates import (
@@ -29,6 +28,7 @@ from worker.store.sweep.seen import count_seen, null_unsent_columns
 from worker.store.sweep.staging import Staging, count_candidates
 from worker.sync.context import SliceContext
 from worker.sync.guard import check_deletion, sample
+from worker.sync.sources.by_id import Address, load_addresses
 from worker.sync.state import add_drift
 
 CONFIRM_BATCH: Final = 500
@@ -68,7 +68,7 @@ class SweepCandidates:
     keys_to_confirm: dict[str, list[str]] = field(default_factory=dict)
     doubtful_counts: dict[str, int] = field(default_factory=dict)
     """How many candidates of each resource ``keys_to_confirm`` samples."""
-    addresses: dict[str, str] = field(default_factory=dict)
+    addresses: dict[str, Address] = field(default_factory=dict)
 
     @property
     def delete_total(self) -> int:
@@ -157,15 +157,11 @@ def choose_batch_to_confirm(
 def _set_to_confirm(
     tx: Transaction, candidates: SweepCandidates, resource: Resource, keys: list[str], doubtful: int
 ) -> None:
-    """Set the keys to read by id; sites are read by Graph's composite id, not by their key."""
+    """Set the keys to read by id, with the address of each."""
     candidates.keys_to_confirm[resource.name] = keys
     candidates.doubtful_counts[resource.name] = doubtful
-    if resource.is_edge or resource.address in resource.key:
-        return
-    position = resource.column_names.index(resource.address)
-    candidates.addresses = {
-        key: stored.row[position] or key for key, stored in load_rows(tx, resource, keys).items()
-    }
+    if not resource.is_edge:
+        candidates.addresses = load_addresses(tx, resource, keys)
 
 
 def _clear_unsent(context: SliceContext, candidates: SweepCandidates) -> bool:

@@ -11,7 +11,7 @@ from worker.store.mirror.edges import parse_edge_key
 from worker.sync.finish.candidates import SweepCandidates
 from worker.sync.finish.keep import Confirmation
 from worker.sync.guard import sample
-from worker.sync.sources.by_id import classify_objects
+from worker.sync.sources.by_id import Address, classify_objects
 from worker.sync.sources.member_lists import find_members
 from worker.sync.sources.members import build_members_part
 
@@ -40,7 +40,7 @@ def _confirm_objects(
     client: GraphClient,
     resource: Resource,
     keys: list[str],
-    addresses: Mapping[str, str],
+    addresses: Mapping[str, Address],
     confirmed: Confirmation,
 ) -> None:
     """Read objects by id; locked ones do not prove a gap in the walk, as lists leave them out."""

@@ -36,7 +36,6 @@ from worker.graph.urls import build_object_path
 from worker.nango.response import ApiResponse
 from worker.rows.incoming import clear_columns
 from worker.store.lease import Transaction
-from worker.store.mirror.merge import load_rows
 from worker.store.mirror.recheck import (
     RECHECK_BATCH,
 )
@@ -57,7 +56,7 @@ from worker.sync.recheck.edges import (
 )
 from worker.sync.recheck.objects import store_objects
 from worker.sync.recheck.parents import recheck_parents, recheck_restored_parents
-from worker.sync.sources.by_id import GONE_STATUSES
+from worker.sync.sources.by_id import GONE_STATUSES, Address, load_addresses
 from worker.sync.sources.partial_failures import build_unanswered, error_from_response, fetch_each
 
 
@@ -73,7 +72,7 @@ class Recheck:
     """By the name of their resource."""
     checked_seqs: dict[str, int] = field(default_factory=dict)
     """Up to which event the edges have been checked, by the stream that carries them."""
-    object_addresses: dict[str, dict[str, str]] = field(default_factory=dict)
+    object_addresses: dict[str, dict[str, Address]] = field(default_factory=dict)
     unresolved_kinds: dict[str, dict[str, PartKind]] = field(default_factory=dict)
     left_out: dict[str, Sequence[str]] = field(default_factory=dict)
     """Properties that are not asked for, by resource."""
@@ -129,7 +128,7 @@ def _load_objects(context: SliceContext, tx: Transaction, stream: Stream, doubts
         }
         keys += doubts.unresolved_kinds[resource.name]
     if keys:
-        doubts.object_addresses[resource.name] = _load_addresses(tx, resource, keys)
+        doubts.object_addresses[resource.name] = load_addresses(tx, resource, keys)
         doubts.left_out[resource.name] = stream.without
 
 
@@ -137,14 +136,6 @@ def _is_at_rest(stream: Stream) -> bool:
     """Whether the stream was completed before and nothing is under way."""
     resting = stream.phase in (Phase.DELTA, Phase.READY, Phase.HELD)
     return resting and stream.next_link is None and not stream.is_initial
-
-
-def _load_addresses(tx: Transaction, resource: Resource, keys: list[str]) -> dict[str, str]:
-    if resource.address in resource.key:
-        return {key: key for key in keys}
-    position = resource.column_names.index(resource.address)
-    stored = load_rows(tx, resource, keys)
-    return {key: (stored[key].row[position] if key in stored else None) or key for key in keys}
 
 
 def fetch_answers(client: GraphClient, doubts: Recheck) -> RecheckAnswers:
@@ -157,7 +148,7 @@ def fetch_answers(client: GraphClient, doubts: Recheck) -> RecheckAnswers:
         resource = RESOURCES[name]
         without = doubts.left_out.get(name, ())
         targets = {
-            k: build_object_path(resource, a, full=True, without=without)
+            k: build_object_path(resource, *a, full=True, without=without)
             for k, a in addresses.items()
         }
         replies = fetch_each(client, targets)

@@ -2,14 +2,37 @@
 
 from collections.abc import Mapping
 from enum import Enum, auto
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 from models.resource import Resource
 from models.unresolved import NoAnswer
 from worker.graph.client import GraphClient
 from worker.graph.urls import build_object_path
 from worker.nango.response import ApiResponse
+from worker.store.lease import Transaction
+from worker.store.mirror.merge import load_rows
 from worker.sync.sources.partial_failures import error_from_response, fetch_each, isolate_errors
+
+Address: TypeAlias = tuple[str, ...]
+"""The values that the path of one object names."""
+
+
+def load_addresses(tx: Transaction, resource: Resource, keys: list[str]) -> dict[str, Address]:
+    """Return how to read objects by id, without those of which their rows do not tell it.
+
+    Where one value that is not the key stands for an object, Graph also takes the key.
+    """
+    if resource.address == resource.key:
+        return {key: (key,) for key in keys}
+    places = [resource.column_names.index(name) for name in resource.address]
+    stored = load_rows(tx, resource, keys)
+    found = {
+        key: tuple(stored[key].row[place] for place in places) if key in stored else (None,)
+        for key in keys
+    }
+    if len(places) == 1:
+        return {key: (values[0] or key,) for key, values in found.items()}
+    return {key: values for key, values in found.items() if None not in values}
 
 
 class ExistingObjects(NamedTuple):
@@ -21,16 +44,22 @@ class ExistingObjects(NamedTuple):
 
 def find_existing(client: GraphClient, resource: Resource, keys: list[str]) -> ExistingObjects:
     """Return which of the keys exist in Graph, locked objects included."""
-    present, unknown, locked = classify_objects(client, resource, keys, {})
+    present, unknown, locked = classify_objects(
+        client, resource, keys, {key: (key,) for key in keys}
+    )
     return ExistingObjects(present | locked.keys(), unknown)
 
 
 def classify_objects(
-    client: GraphClient, resource: Resource, keys: list[str], addresses: Mapping[str, str]
+    client: GraphClient, resource: Resource, keys: list[str], addresses: Mapping[str, Address]
 ) -> tuple[set[str], dict[str, NoAnswer], dict[str, NoAnswer]]:
-    """Return the keys of objects that exist, those without an answer, and the locked ones."""
+    """Return the keys of objects that exist, those without an answer, and the locked ones.
+
+    An object without an address cannot be read: it is none of these.
+    """
+    known = {key: addresses[key] for key in keys if key in addresses}
     replies = fetch_each(
-        client, {key: build_object_path(resource, addresses.get(key, key)) for key in keys}
+        client, {key: build_object_path(resource, *one) for key, one in known.items()}
     )
     meaning = {key: classify_presence(response) for key, response in replies.items()}
     present = {key for key, what in meaning.items() if what is ObjectPresence.EXISTS}
