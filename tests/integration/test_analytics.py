@@ -14,6 +14,7 @@ from worker.ops.schema.migrate import migrate
 VIEWS = {
     *("connections", "freshness", "users", "groups", "group_members", "sites"),
     *("role_definitions", "role_assignments", "service_principals", "licenses"),
+    *("app_role_assignments", "permission_grants"),
 }
 COLUMNS = """
     select c.relname as view, a.attname as name, format_type(a.atttypid, a.atttypmod) as type,
@@ -32,7 +33,7 @@ def rows(mirror: Mirror, statement: str) -> list[Mapping[str, Any]]:
 def test_the_views_show_live_rows_with_names(make_synced: MakeSynced) -> None:
     mirror = make_synced(seed=3, users=60, groups=8, sites=6, kinds=KindCounts.for_users(60))
     truth = compute_mirror_truth(mirror.database)
-    for name in VIEWS - {"connections", "freshness"}:
+    for name in VIEWS - {"connections", "freshness", "permission_grants"}:
         assert (
             fetch_scalar(mirror.database, f"select count(*) from analytics.{name}")
             == truth[{"licenses": "subscribed_skus"}.get(name, name)].count
@@ -213,7 +214,7 @@ def silent(tenant: Tenant) -> Tenant:
 def test_no_row_is_lost_between_true_and_false_unless_the_comment_says_so(
     make_mirror: MakeMirror,
 ) -> None:
-    kinds = KindCounts(service_principals=9)
+    kinds = KindCounts(service_principals=9, app_roles=5, permission_grants=5)
     mirror = make_mirror(silent(Tenant(seed=3, users=30, groups=8, sites=9, kinds=kinds)))
     mirror.sync()
     booleans = [one for one in rows(mirror, COLUMNS) if one["type"] == "boolean"]

@@ -192,6 +192,37 @@ def test_a_permission_that_is_taken_away_is_read_by_its_id_first(mirror: Mirror)
     assert_exact(mirror.database, tenant)
 
 
+def test_the_views_name_who_may_do_what(mirror: Mirror) -> None:
+    tenant, user = mirror.tenant, mirror.tenant.users.id_at(4)
+    graph = tenant.service_principals.id_at(0)
+    application = tenant.create_object(PRINCIPALS, displayName="Ledger export")
+    stranger = tenant.create_object(PRINCIPALS, displayName="Gone")
+    for one in (application, stranger):
+        tenant.assign_app_role(graph, one, ROLE, PRINCIPALS)
+    tenant.grant_permissions(application, graph, " User.Read Mail.Read")
+    tenant.grant_permissions(application, graph, "Files.Read.All", user)
+    mirror.sync()
+    held = (
+        "select principal_name, principal_type, resource_name, permission, since_exact"
+        " from analytics.app_role_assignments where principal_id = :id"
+    )
+    told = (
+        "select permission, client_name, resource_name, is_for_all_users, user_principal_name"
+        " from analytics.permission_grants where client_id = :id order by permission"
+    )
+    with mirror.database.open_transaction() as db:
+        (role,) = db.execute(text(held), {"id": application}).all()
+        grants = db.execute(text(told), {"id": application}).all()
+    microsoft = "Microsoft Graph"
+    assert role == ("Ledger export", "service_principal", microsoft, "Sites.Read.All", True)
+    name = next(one for one in tenant.iterate_live("users") if one["id"] == user)
+    assert grants == [
+        ("Files.Read.All", "Ledger export", microsoft, False, name["userPrincipalName"]),
+        ("Mail.Read", "Ledger export", microsoft, True, None),
+        ("User.Read", "Ledger export", microsoft, True, None),
+    ]
+
+
 ROLE = GRAPH_ROLES["Sites.Read.All"]
 
 
