@@ -14,7 +14,9 @@ from worker.store.state.connections import request_resync
 from worker.sync.plan import SyncRequest
 from worker.sync.run import run_slice
 
-FOLLOWED = {name for name, one in RESOURCES.items() if one.source.follows_delta}
+FOLLOWED = {
+    name for name, one in RESOURCES.items() if one.source.follows_delta and not one.is_optional
+}
 EVERYTHING = sorted(FOLLOWED | {one.name for one in EDGES if one.parent in FOLLOWED})
 WITHOUT_USERS = [name for name in EVERYTHING if name != "users"]
 OF_BOTH = sorted({"users", "groups", *(one.name for one in EDGES if one.parent == "groups")})
