@@ -4,7 +4,7 @@ Nothing is stored, so a probe may run during a sync.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -84,7 +84,7 @@ def run_probe(
     asking.ask_batch()
     for resource, ask in asking.list_steps():
         if answers.scope.includes(resource):
-            ask()
+            ask(answers.scope.list_left_out(resource))
     asking.ask_further()
     return answers
 
@@ -128,8 +128,11 @@ class _Prober:
         if any(item.get("status") == 429 for item in items):
             self.answers.stop_reason = StopReason.THROTTLED
 
-    def list_steps(self) -> list[tuple[Resource, Callable[[], None]]]:
-        """Return the resources with steps of their own, and these steps, in order."""
+    def list_steps(self) -> list[tuple[Resource, Callable[[Collection[str]], None]]]:
+        """Return the resources with steps of their own, and these steps, in order.
+
+        A step is told the properties and relations that it must not ask for.
+        """
         return [
             (USERS, self.ask_users),
             (GROUPS, self.ask_groups),
@@ -138,8 +141,7 @@ class _Prober:
             (ROLE_ASSIGNMENTS, self.ask_role_assignments),
         ]
 
-    def ask_users(self) -> None:
-        without = self.answers.scope.list_left_out(USERS)
+    def ask_users(self, without: Collection[str]) -> None:
         listed = self._ask_page(ProbeCall.USERS, build_listing_url(USERS, without), USERS)
         self._ask_next_page(ProbeCall.USERS_NEXT, listed, USERS)
         page = self._ask_page(ProbeCall.TOKEN, build_token_url(USERS, without), USERS)
@@ -147,8 +149,7 @@ class _Prober:
         if page is not None and page.delta_link is not None:
             self._ask_page(ProbeCall.DELTA, page.delta_link, USERS)
 
-    def ask_groups(self) -> None:
-        without = self.answers.scope.list_left_out(GROUPS)
+    def ask_groups(self, without: Collection[str]) -> None:
         first = self._ask_page(ProbeCall.GROUPS, build_delta_url(GROUPS, without), GROUPS)
         self._ask_next_page(ProbeCall.GROUPS_NEXT, first, GROUPS)
         if not self.answers.is_refused(ProbeCall.GROUPS, *NO_DELTA_STATUSES):
@@ -160,8 +161,7 @@ class _Prober:
             path = build_members_path(edge, group)
             self._ask(ProbeCall.MEMBERS, path, edge.permission, read)
 
-    def ask_sites(self) -> None:
-        without = self.answers.scope.list_left_out(SITES)
+    def ask_sites(self, without: Collection[str]) -> None:
         self._ask_page(ProbeCall.ALL_SITES, build_listing_url(SITES, without), SITES)
         if self.answers.is_refused(ProbeCall.ALL_SITES):
             self._ask_page(
@@ -170,13 +170,13 @@ class _Prober:
                 SITES,
             )
 
-    def ask_role_definitions(self) -> None:
-        link = build_listing_url(ROLE_DEFINITIONS)
+    def ask_role_definitions(self, without: Collection[str]) -> None:
+        link = build_listing_url(ROLE_DEFINITIONS, without)
         self._ask_page(ProbeCall.ROLE_DEFINITIONS, link, ROLE_DEFINITIONS)
 
-    def ask_role_assignments(self) -> None:
+    def ask_role_assignments(self, without: Collection[str]) -> None:
         """Ask for all; if a filter is required, for those of one role that was listed."""
-        link = build_listing_url(ROLE_ASSIGNMENTS)
+        link = build_listing_url(ROLE_ASSIGNMENTS, without)
         self._ask_page(ProbeCall.ROLE_ASSIGNMENTS, link, ROLE_ASSIGNMENTS)
         definitions = self.answers.get_page(ProbeCall.ROLE_DEFINITIONS)
         is_refused = self.answers.is_refused(ProbeCall.ROLE_ASSIGNMENTS, 400)
