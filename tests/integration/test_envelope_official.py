@@ -80,16 +80,20 @@ def eventful(mirror: Mirror) -> None:
     site, role = tenant.create_site(), tenant.create_role_definition()
     assignment = tenant.assign_role(role, user)
     device = "0e8f1d7c-2b7a-4a52-9f0e-5a0b7c1d2e3f"
+    unit = tenant.administrative_units.id_at(0)
+    ends = {"group_members": group, "group_owners": group, "administrative_unit_members": unit}
     tenant.add_member(group, user)
-    tenant.add_member(group, device, "device")
+    for edge, parent in ends.items():
+        tenant.add_edge(edge, parent, device, "device")
     mirror.sync()
     tenant.update_user(user, displayName='"\\\u2028 ü 🌊', department=None, assignedLicenses=[])
     tenant.update_group(group, description="\t{}%s", proxyAddresses=["smtp:a@example.com"])
     tenant.update_site(site, displayName="new")
     tenant.update_role_definition(role, description=None)
     tenant._update("role_assignments", assignment, {"condition": "a > 1"})
-    tenant.remove_member(group, device)
-    tenant.add_member(group, device, "servicePrincipal")
+    for edge, parent in ends.items():
+        tenant.remove_edge(edge, parent, device)
+        tenant.add_edge(edge, parent, device, "servicePrincipal")
     tenant.mutate(20)
     for manager in (tenant.users.id_at(2), tenant.users.id_at(3), None, tenant.users.id_at(2)):
         tenant.set_manager(tenant.users.id_at(9), manager)
