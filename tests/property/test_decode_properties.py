@@ -7,8 +7,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from models.property import GUID as GUID_TYPE
 from models.resource import Resource
-from models.resources import RESOURCES, STREAMED
+from models.resources import EDGES_IN, RESOURCES, STREAMED
 from tests.support.every_type import EVERY_TYPE
 from worker.core.errors import MalformedResponse
 from worker.graph.decode import decode_changed, decode_object, decode_page
@@ -51,7 +52,9 @@ def objects(resource: Resource) -> st.SearchStrategy[Any]:
     properties: dict[str, st.SearchStrategy[Any]] = {
         name: scalars | anything for name in resource.selected if name != "id"
     }
-    extra = {"@removed": removed | anything, "members@delta": st.lists(member, max_size=4)}
+    extra: dict[str, st.SearchStrategy[Any]] = {"@removed": removed | anything}
+    for name in sorted({"members", *resource.relations}):
+        extra[f"{name}@delta"] = st.lists(member, max_size=4)
     return st.fixed_dictionaries(
         {"id": st.uuids().map(lambda one: str(one).upper()) | scalars},
         optional=properties | extra,
@@ -75,8 +78,7 @@ def told(page: Page | None) -> Any:
     rows = {key: incoming[:3] for key, incoming in page.rows.items()}
     rest = (
         page.removed,
-        page.get_edges("group_members").found,
-        page.get_edges("group_members").removed,
+        {name: (edges.found, edges.removed) for name, edges in page.edges.items()},
         page.conflicts,
         sorted(map(str, page.rejects)),
     )
@@ -93,12 +95,13 @@ def judged(resource: Resource, body: bytes) -> Page | None:
     keys = {*page.rows, *page.removed}
     assert not page.rows.keys() & page.removed.keys()
     assert not page.conflicts & keys
-    if resource.name != "role_assignments":
+    if resource.key_columns[0].type is GUID_TYPE:
         assert all(key == key.lower() for key in keys | page.conflicts)
-    edges = page.get_edges("group_members")
-    pairs = {*edges.found, *edges.removed}
-    assert not edges.found.keys() & edges.removed.keys()
-    assert all(end == end.lower() and len(end) == 36 for pair in pairs for end in pair)
+    assert page.edges.keys() == {edge.name for edge in EDGES_IN.get(resource.name, ())}
+    for edges in page.edges.values():
+        pairs = {*edges.found, *edges.removed}
+        assert not edges.found.keys() & edges.removed.keys()
+        assert all(end == end.lower() and len(end) == 36 for pair in pairs for end in pair)
     assert len(page.rows) + len(page.removed) + len(page.rejects) <= page.count
     for key, incoming in page.rows.items():
         assert incoming.row[0] == key

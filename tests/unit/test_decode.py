@@ -796,3 +796,17 @@ def test_what_is_no_list_of_credentials_is_null(sent: str) -> None:
     assert stored is None
     assert list(faults) == ["keyCredentials"]
     assert "secret" not in faults["keyCredentials"]
+
+
+# ---- managers
+
+
+@pytest.mark.parametrize("sent", [{}, {"id": None}, {"id": 7}, {"id": "\0"}, {"x": "\0"}, "x", []])
+def test_a_manager_without_a_readable_id_costs_itself(sent: Any) -> None:
+    managers = RESOURCES["managers"]
+    page = decode_page(managers, body({"id": guid(1), "manager": sent}, {"id": guid(2)}))
+    assert page.keys == [guid(1), guid(2)]
+    assert value_of(page, guid(1), "manager_id", "managers") is None
+    assert [*page.faults] == [guid(1)]
+    assert [*page.faults[guid(1)]] == ["manager"]
+    assert page.faults[guid(1)]["manager"].endswith("it is stored as null")

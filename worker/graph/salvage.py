@@ -177,15 +177,20 @@ def _salvage_structs(
 
 
 def _salvage_struct(kind: type[msgspec.Struct], text: str, faults: ValueFaults) -> msgspec.Struct:
-    """Parse a nested struct, property by property."""
+    """Parse a nested struct, property by property.
+
+    Raises ValueError if it lacks what it has no meaning without.
+    """
     sent = split_object(text)
     values: dict[str, Any] = {}
     for field in msgspec.structs.fields(kind):
+        inner = ValueFaults()
         if field.encode_name in sent:
-            inner = ValueFaults()
             values[field.name] = salvage_value(field.type, sent[field.encode_name], inner)
-            if str(inner):
-                faults.note(f"{field.encode_name}: {inner}")
+        if field.required and values.get(field.name) is None:
+            raise ValueError("no part of it can be kept")
+        if str(inner):
+            faults.note(f"{field.encode_name}: {inner}")
     return kind(**values)
 
 
