@@ -129,7 +129,11 @@ def texts(name: str, meaning: str, *, unordered: bool, **marks: Unpack[Marks]) -
 
 
 def document(name: str, meaning: str, **marks: Unpack[Marks]) -> Property:
-    """Return a property with one complex value, which is stored as Graph sent it."""
+    """Return a property with one complex value.
+
+    It is stored as Graph sent it, without members that are null: Graph sends fifteen of these for
+    each user. A value without any other member is null.
+    """
     return Property(name=name, type=DOCUMENT, meaning=meaning, **marks)
 
 

@@ -161,7 +161,7 @@ def upgrade() -> None:
             "on_premises_extension_attributes",
             postgresql.JSONB(astext_type=sa.Text()),
             nullable=True,
-            comment="extensionAttribute1 to extensionAttribute15, of any meaning",
+            comment="extensionAttribute1 to extensionAttribute15, those that are set",
         ),
         schema="directory",
         if_not_exists=True,

@@ -94,7 +94,7 @@ USERS: Final = Resource(
         ),
         document(
             "on_premises_extension_attributes",
-            "extensionAttribute1 to extensionAttribute15, of any meaning",
+            "extensionAttribute1 to extensionAttribute15, those that are set",
             personal=True,
         ),
         document("employee_org_data", "division and cost centre", personal=True),

@@ -49,6 +49,7 @@ def tree(tmp_path: Path) -> Path:
         shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
     for name in SHARED:
         (tmp_path / name).symlink_to(ROOT / name)
+    shutil.copy(ROOT / "README.md", tmp_path)  # `make docs` writes a table in it
     (code,), (diff,), (sample,) = map(read_blocks, ("python", "diff", "json"))
     (tmp_path / "models/resources/org_contacts.py").write_text(code, encoding="utf-8")
     apply_diff(diff, tmp_path / "models/resources/__init__.py")

@@ -221,7 +221,8 @@ def test_a_slice_that_cannot_begin_leaves_its_streams_as_they_were(
     mirror: Mirror, resource: str
 ) -> None:
     statement = "select array_agg(s order by resource) from sync.streams s"
-    execute(mirror, "update sync.streams set due_at = null, full_due_at = now()")
+    due = "update sync.streams set due_at = null, full_due_at = now() where off_at is null"
+    execute(mirror, due)
     before = fetch_scalar(mirror.database, statement)
     mirror.nango.faults = FaultInjector.from_rules([("", "refresh-exhausted", None)])
     request = [resource]

@@ -83,9 +83,14 @@ def told(shape: RowShape, row: Row) -> Any:
     return msgspec.json.decode(shape.encode_json(shape.canonicalize(row)))
 
 
+def stored(shape: RowShape, row: Row) -> bytes:
+    """All columns of a row, those included that no event tells."""
+    return msgspec.json.encode(shape.canonicalize(row), order="deterministic")
+
+
 def arranged(shape: RowShape, content: dict[str, Any]) -> Any:
     """A told object with its lists in order, so that it can be compared."""
-    row = tuple(content[name] for name in shape.names)
+    row = tuple(content.get(name) for name in shape.names)
     return msgspec.json.decode(shape.encode_json(shape.canonicalize(row)))
 
 
@@ -117,10 +122,10 @@ def test_an_update_stores_tells_and_hashes_the_same(
     outcome = build_updated(shape, KEY, old, new, present, untold=untold)
     row = merge_columns(old, new, present)
     if outcome is None:
-        assert told(shape, old) == told(shape, row)
+        assert stored(shape, old) == stored(shape, row)
         assert shape.hash_row(old) == shape.hash_row(row)
         return
-    assert told(shape, old) != told(shape, row)
+    assert stored(shape, old) != stored(shape, row)
     assert outcome.row == row
     assert outcome.row_hash == shape.hash_row(row) != shape.hash_row(old)
     old, row, change = clear_values(old, untold), clear_values(row, untold), outcome.change
@@ -166,7 +171,7 @@ def test_a_column_that_is_added_keeps_the_hashes_of_the_rows_before_it(
     assert later.hash_row((*row, None)) == shape.hash_row(row)
     assert later.hash_row((*row, "x")) != shape.hash_row(row)
     assert (shape.hash_row(row) == shape.hash_row(other)) is (
-        told(shape, row) == told(shape, other)
+        stored(shape, row) == stored(shape, other)
     )
 
 

@@ -728,10 +728,12 @@ def test_what_is_no_whole_number_of_64_bits_costs_itself(sent: str) -> None:
     assert faults["consumedUnits"].endswith("it is stored as null")
 
 
-def test_a_document_is_kept_as_it_was_sent() -> None:
-    sent = {"division": "Sales", "costCenter": None, "more": {"a": [1, True, {"b": "c"}]}}
-    assert read_sample("orgData", json.dumps(sent)) == (sent, {})
-    assert read_sample("orgData", "{}") == ({}, {})
+def test_a_document_is_kept_as_it_was_sent_without_members_that_are_null() -> None:
+    kept = {"division": "Sales", "more": {"a": [1, True, {"b": None}]}}
+    sent = {"costCenter": None, **kept}
+    assert read_sample("orgData", json.dumps(sent)) == (kept, {})
+    assert read_sample("orgData", '{"division":null,"costCenter":null}') == (None, {})
+    assert read_sample("orgData", "{}") == (None, {})
     assert read_sample("orgData", "null") == (None, {})
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 from msgspec import UNSET
 
-from models.property import DOCUMENTS, GUID, NESTED, TEXT, TIMESTAMP, Property
+from models.property import DOCUMENT, DOCUMENTS, GUID, NESTED, TEXT, TIMESTAMP, Property
 from models.record import Record
 from models.resource import Resource
 from worker.rows.copy_format import build_encoders, encode_line, encode_lines
@@ -68,6 +68,11 @@ def _parse_timestamp(value: str) -> datetime | None:
         raise ValueError("expected an instant") from None
 
 
+def _drop_nulls(value: dict[str, Any]) -> dict[str, Any] | None:
+    """Return a complex value without its null members; None if it has no other."""
+    return {name: member for name, member in value.items() if member is not None} or None
+
+
 def _check_indexable(value: str) -> str:
     if len(value) > MAX_INDEXED_BYTES // 4 and len(value.encode()) > MAX_INDEXED_BYTES:
         raise ValueError(f"longer than the {MAX_INDEXED_BYTES} bytes that an index takes")
@@ -89,6 +94,8 @@ def _choose_parser(column: Property) -> Callable[[Any], Any] | None:
         return _parse_guid
     if column.type is TIMESTAMP:
         return _parse_timestamp
+    if column.type is DOCUMENT:
+        return _drop_nulls
     if column.keeps is not None:
         return msgspec.to_builtins
     if column.key:

@@ -62,6 +62,11 @@ def _keep(value: Any) -> Any:
     return value
 
 
+def _keep_members(value: Any) -> Any:
+    """A member that is null says no more than one that is not there."""
+    return {name: inner for name, inner in value.items() if inner is not None} or None
+
+
 _NORMALIZE: dict[ValueType, Normalize] = {
     GUID: str.lower,
     TEXT: _keep,
@@ -69,7 +74,7 @@ _NORMALIZE: dict[ValueType, Normalize] = {
     INTEGER: _keep,
     TIMESTAMP: normalize_time,
     TEXTS: sorted,
-    DOCUMENT: _keep,
+    DOCUMENT: _keep_members,
     DOCUMENTS: _keep,
 }
 
