@@ -32,6 +32,8 @@ from worker.store.state.connections import request_resync
 
 OF_THE_TICK = ("claimed", "dispatched")
 CHILD_AND_PARENT = ("child", "parent")
+LEFT_OUT: dict[str, object] = {"leave_out": {"users": ["mobilePhone"]}}
+"""Settings of a customer by which values are removed."""
 
 
 @dataclass
@@ -56,6 +58,11 @@ class Standing:
     @property
     def name(self) -> str:
         return f"contoso-{self.number}"
+
+    def set_metadata(self, settings: dict[str, object]) -> None:
+        """Let the customer have these settings in Nango, and none besides."""
+        (connection,) = self.nango.connections
+        connection.metadata = {"tenant_mirror": settings}
 
     def enrol(self, tenant: Tenant) -> int:
         """Connect a tenant; our id for it once it is found."""
@@ -108,6 +115,7 @@ class Victim:
     def __init__(self, service: Service, point: str, who: str, mark: Path) -> None:
         self.service = service
         self.of_the_tick = point.partition(":")[0] in OF_THE_TICK
+        self.is_of_clearing = point == "cleared-batch"
         self.name = "maintenance" if self.of_the_tick else "worker"
         self.who = who
         self.mark = mark
@@ -159,13 +167,17 @@ def dies_and_goes_on(
 
     # A full walk that begins after the changes finds them by its sweep, and passes no point of a
     # round: the changes after it do.
-    for _ in range(3):
+    for _ in range(0 if victim.is_of_clearing else 3):
         wait_until(is_dead_or_done, what="the death or the end of the sync")
         if victim.is_dead:
             break
         make_every_change(tenant)
+    if victim.is_of_clearing and not victim.is_dead:
+        wait_until(lambda: is_exact(database, tenant, connection_id), what="the first load")
+        standing.set_metadata(LEFT_OUT)
     wait_until(is_dead, what="the death")
     victim.revive()
+    standing.set_metadata({})
     make_every_change(tenant)
     if victim.of_the_tick:
         wait_until_exact(database, tenant, connection_id, what="the recovery")

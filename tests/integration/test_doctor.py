@@ -209,9 +209,10 @@ def test_a_role_that_may_not_write_and_a_read_only_session_are_reported(
 ) -> None:
     url = database_url
     role = f"reader_{uuid.uuid4().hex[:8]}"
+    schemas = "directory, events, sync, history"
     statements = (
-        f"grant usage on schema directory, events, sync to {role}",
-        f"grant select, insert on all tables in schema directory, events, sync to {role}",
+        f"grant usage on schema {schemas} to {role}",
+        f"grant select, insert on all tables in schema {schemas} to {role}",
     )
     cluster.create_role(role)
     with psycopg.connect(url, autocommit=True) as db:

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from sqlalchemy import text
 
 from models.audit import AuditAction, Via
+from models.resources import STREAMED
 from models.run import RunState, RunTrigger
 from sandbox.tenant import Nango, Tenant
 from tests.integration.test_takeover import first_slice, look, reconnect
@@ -162,7 +163,8 @@ def test_a_running_slice_ends_at_the_page_in_hand(
         mirror.runtime, 1, trigger=trigger, on_progress=pause_at_first_page(mirror.database)
     )
     assert report.state is RunState.RUNNING
-    assert 0 < report.tally.pages < 12
+    streams = [one for one in STREAMED if not one.is_optional]
+    assert 0 < report.tally.pages <= len(streams), "no stream has read a second page"
     assert load(mirror.database).due_at is not None
     assert claim(mirror.database) == {}
     end_pause(mirror.database)

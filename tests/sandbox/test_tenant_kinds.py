@@ -326,6 +326,12 @@ def test_groups_and_applications_hold_roles(serve_tenant: ServeTenant) -> None:
     assert {tenant.groups.id_at(0), tenant.service_principals.id_at(0)} <= holders
 
 
+def is_never(activity: dict[str, str]) -> bool:
+    """Graph writes year 1 for never. A row would say nothing."""
+    moments = (value for name, value in activity.items() if name.endswith("DateTime"))
+    return all(moment.startswith("0001-") for moment in moments)
+
+
 def test_sign_ins_are_shown_in_lists_and_single_users_only(
     serve_tenant: ServeTenant,
 ) -> None:
@@ -334,7 +340,8 @@ def test_sign_ins_are_shown_in_lists_and_single_users_only(
     target = "users?$select=id,signInActivity&$top=9"
     for _ in range(2):
         listed = client.walk(target).objects
-        shown = {one["id"]: one["signInActivity"] for one in listed if "signInActivity" in one}
+        told = {one["id"]: one["signInActivity"] for one in listed if "signInActivity" in one}
+        shown = {key: one for key, one in told.items() if not is_never(one)}
         live = {one["id"]: one["signInActivity"] for one in tenant.iterate_live("sign_in_activity")}
         assert shown == live
         assert 0 < len(shown) < len(listed)

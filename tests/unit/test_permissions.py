@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from models.connection import ConnectionStatus
 from models.queues import ALL_QUEUES
-from models.resources import RESOURCES, STREAMED
+from models.resources import EDGES_IN, RESOURCES, STREAMED
 from models.stream import Phase
 from worker.conditions.facts import ConnectionFacts, ServiceFacts, StreamFacts
 from worker.conditions.reasons import ACCESS_REJECTED, NOT_OFFERED, TENANT_UNKNOWN
@@ -226,7 +226,7 @@ def test_a_permission_is_asked_for_once_with_all_that_was_refused() -> None:
     fleet = build_fleet([connection(streams=(*roles, refuse("groups")))])
     (one,) = fleet.in_use
     groups, both = list_permission_requests(one)
-    assert groups.resources == ["groups", "group_members"]
+    assert groups.resources == ["groups", *(edge.name for edge in EDGES_IN["groups"])]
     assert both.resources == ["role_definitions", "role_assignments"]
     assert len(both.reasons) == 2
     assert "cannot read role definitions and role assignments of" in both.text

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from models.change_event import ChangeKind
-from models.resources import RESOURCES
+from models.resources import EDGES_IN, RESOURCES
 from models.source import Mode
 from models.stream import Phase
 from worker.core.errors import NotLicensed, ResourceRefused
@@ -129,7 +129,7 @@ def test_users_are_listed_in_large_pages_and_groups_bring_their_members() -> Non
     assert users is not None
     assert users.endswith("&$top=999")
     assert groups is not None
-    assert groups.endswith(",members")
+    assert groups.endswith(",members,owners")
     assert "$top" not in groups
 
 
@@ -142,7 +142,8 @@ def test_a_walk_that_compares_begins_to_count_and_another_does_not() -> None:
     assert start_walk(before, NOW, TOKEN, is_drift_measured=True).drift == {"users": NOTHING}
     assert start_walk(before, NOW, TOKEN).drift is None
     groups = start_walk(stream("groups", drift=old), NOW, None, is_drift_measured=True)
-    assert groups.drift == {"groups": NOTHING, "group_members": NOTHING}
+    edges = (edge.name for edge in EDGES_IN["groups"])
+    assert groups.drift == dict.fromkeys(("groups", *edges), NOTHING)
 
 
 @pytest.mark.parametrize("phase", [Phase.LISTING, Phase.SWEEPING])

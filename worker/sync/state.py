@@ -69,9 +69,12 @@ def add_drift(stream: Stream, resource: Resource, changes: Iterable[Change]) -> 
     """Add the changes of a walk that measures drift to the stream's drift."""
     if stream.drift is None or stream.phase not in (Phase.LISTING, Phase.SWEEPING):
         return stream
+    altered = list(changes)
+    if not altered:
+        return stream
     drift = {name: dict(counts) for name, counts in stream.drift.items()}
     counts = drift.setdefault(resource.name, dict.fromkeys(map(str, ChangeKind), 0))
-    for change in changes:
+    for change in altered:
         counts[change.kind.value] += 1
     return replace(stream, drift=drift)
 
