@@ -151,6 +151,16 @@ def small(seed: int) -> Tenant:
     return Tenant(seed=seed, users=1100, groups=4, sites=9)
 
 
+def bring_back_values(database: Database, connection_id: int) -> None:
+    """Once the customer's settings leave nothing out any more, ask for the walk that brings it."""
+    left_out = "select dropped from sync.streams where connection_id = :id and resource = 'users'"
+    wait_until(
+        lambda: fetch_scalar(database, left_out, id=connection_id) is None, what="the settings"
+    )
+    with database.open_transaction() as db:
+        request_resync(db, connection_id, ["users"], full=True)
+
+
 def dies_and_goes_on(
     standing: Standing, tenant: Tenant, connection_id: int, victim: Victim
 ) -> None:
@@ -177,7 +187,9 @@ def dies_and_goes_on(
         standing.set_metadata(LEFT_OUT)
     wait_until(is_dead, what="the death")
     victim.revive()
-    standing.set_metadata({})
+    if victim.is_of_clearing:
+        standing.set_metadata({})
+        bring_back_values(database, connection_id)
     make_every_change(tenant)
     if victim.of_the_tick:
         wait_until_exact(database, tenant, connection_id, what="the recovery")
