@@ -229,15 +229,32 @@ def test_a_query_that_cannot_be_is_refused_in_words(
 # Permissions.
 
 
-def test_the_matrix_begins_with_who_lacks_most_and_has_the_text_to_send(page: PageClient) -> None:
+def test_the_list_begins_with_who_lacks_most_and_has_the_text_to_send(page: PageClient) -> None:
     body = read(page, "/permissions")
     assert list_rows(body, "c")[:3] == [22, 20, 21]
     assert re.search(r"<strong>3</strong> of <strong>2,000</strong> customers lack", body)
     text_of_22 = body.partition('id="c22"')[2].partition("</tr>")[0]
     assert "adminconsent" in text_of_22
     assert "Sites.Read.All and RoleManagement.Read.Directory" in text_of_22
-    assert text_of_22.count("missing</span>") == 2
-    assert text_of_22.count("granted</span>") == len(UNLOCKS) - 2
+    cells = dict(re.findall(r'data-label="([^"]+)"[^>]*>(.*?)</td>', text_of_22, re.DOTALL))
+    assert cells["Not granted"].count("missing</span>") == 1
+    lacking = re.findall(r"<code>([\w.]+)</code>", cells["Not granted"])
+    assert lacking == ["Sites.Read.All", "RoleManagement.Read.Directory"]
+    assert cells["Granted"] == f"{len(UNLOCKS) - 2} of {len(UNLOCKS)}"
+    assert body.count('class="nothing">nothing<') == len(list_rows(body, "c")) - 3
+
+
+def test_what_each_customer_has_granted_is_said_once(web: WebApplication, page: PageClient) -> None:
+    body = read(page, "/permissions")
+    said = re.search(r"Granted by each of 2,000 customers: (.*?)</p>", body)
+    assert said
+    everywhere = re.findall(r"<code>([\w.]+)</code>", said[1])
+    lacked = {"Sites.Read.All", "RoleManagement.Read.Directory"}
+    assert everywhere == [one for one in UNLOCKS if one not in lacked]
+    tenant = web.context.fleet.get().by_id[21].facts.tenant_id
+    alone = read(page, "/permissions", text=tenant)
+    assert list_rows(alone, "c") == [21]
+    assert "Granted by each" not in alone, "the row of one customer tells all"
 
 
 def test_a_customer_is_asked_for_each_missing_permission_and_for_all_at_once(

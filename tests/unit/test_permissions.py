@@ -1,5 +1,6 @@
 """What is known of each permission follows from what the syncs have learnt of the resources."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,6 +27,7 @@ from worker.overview.permissions import (
     list_permission_requests,
     write_whole_request,
 )
+from worker.page.permissions import group_states
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 GRANTED, MISSING = PermissionState.GRANTED, PermissionState.MISSING
@@ -85,7 +87,32 @@ def test_what_was_read_is_granted() -> None:
     assert judge_permissions(connection()) == dict.fromkeys(UNLOCKS, GRANTED)
 
 
-def test_every_permission_of_the_registry_has_a_column() -> None:
+def tell(states: Mapping[str, PermissionState], *said: str) -> list[tuple[PermissionState, int]]:
+    """Each state that a row of the page tells, and how many permissions it names."""
+    return [(one.state, len(one.names)) for one in group_states(states, frozenset(said))]
+
+
+def test_a_row_tells_what_is_not_granted_the_missing_first() -> None:
+    everything = judge_permissions(connection())
+    assert tell(everything) == []
+    some = {
+        **everything,
+        "User.Read.All": NOT_LICENSED,
+        "Sites.Read.All": MISSING,
+        "Group.Read.All": PermissionState.NOT_USED,
+    }
+    assert tell(some) == [(MISSING, 1), (NOT_LICENSED, 1), (PermissionState.NOT_USED, 1)]
+    assert tell(some, "Group.Read.All") == [(MISSING, 1), (NOT_LICENSED, 1)]
+    assert tell({**everything, "Sites.Read.All": UNKNOWN}) == [(UNKNOWN, 1)]
+
+
+def test_a_row_does_not_name_all_others_where_none_is_known() -> None:
+    unknown = dict.fromkeys(UNLOCKS, UNKNOWN)
+    assert tell(unknown) == [(UNKNOWN, 0)]
+    assert tell({**unknown, ORGANIZATION: MISSING}) == [(MISSING, 1), (UNKNOWN, 0)]
+
+
+def test_every_permission_of_the_registry_has_a_row() -> None:
     assert {one.permission for one in RESOURCES.values()} == {*UNLOCKS} - {ORGANIZATION}
     unlocked = [name for resources in UNLOCKS.values() for name in resources]
     assert sorted(unlocked) == sorted(RESOURCES)

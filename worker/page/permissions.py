@@ -1,6 +1,6 @@
 """The page of permissions: which customer has granted what, and the text to send to who has not."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Final
 
 import msgspec
@@ -36,6 +36,19 @@ STATE_SEVERITIES: Final = {
 }
 """The mark of each state; its word says the same."""
 
+_NOT_GRANTED: Final = (
+    PermissionState.MISSING,
+    PermissionState.UNKNOWN,
+    PermissionState.NOT_LICENSED,
+    PermissionState.NOT_OFFERED,
+    PermissionState.NOT_USED,
+)
+"""What a row tells, what a person can mend first."""
+_EVERYWHERE: Final = (PermissionState.GRANTED, PermissionState.NOT_USED)
+"""What is said once above the table where it holds for each customer."""
+_MOST_NAMES: Final = 3
+"""Of more that are not known, and are all the rest, the names are not repeated."""
+
 PermissionName = Annotated[str, Meta(max_length=60)]
 
 
@@ -66,14 +79,23 @@ class PermissionSummary(msgspec.Struct, frozen=True):
     counts: list[StateCount]
 
 
+class StateGroup(msgspec.Struct, frozen=True):
+    """The permissions of a customer that are in one state."""
+
+    state: PermissionState
+    names: Sequence[str]
+    """None: all that the row does not name otherwise."""
+
+
 class CustomerPermissions(msgspec.Struct, frozen=True):
-    """A row of the matrix."""
+    """A customer, with what is not granted."""
 
     id: int
     name: str | None
     label: str
     status: str
-    cells: list[tuple[str, PermissionState]]
+    groups: Sequence[StateGroup]
+    granted: int
     missing: int
     requests: Sequence[PermissionRequest]
     customer_text: str | None
@@ -99,6 +121,8 @@ def show_permissions(visit: Visit) -> View:
             after=query.after or None,
             limit=query.limit,
         )
+    everywhere = _find_everywhere(page.counts, page.customers)
+    said = frozenset(name for names in everywhere.values() for name in names)
     summaries = [
         PermissionSummary(
             name,
@@ -121,7 +145,8 @@ def show_permissions(visit: Visit) -> View:
         "names": list(UNLOCKS),
         "states": list(PermissionState),
         "marks": STATE_SEVERITIES,
-        "rows": [_build_row(one) for one in page.rows],
+        "everywhere": everywhere,
+        "rows": [_build_row(one, said) for one in page.rows],
         "total": page.total,
         "customers": page.customers,
         "lacking": page.lacking,
@@ -144,14 +169,43 @@ def _describe_unlocked(resources: tuple[str, ...]) -> str:
     return ", ".join(one.replace("_", " ") for one in resources)
 
 
-def _build_row(row: PermissionRow) -> CustomerPermissions:
+def _find_everywhere(
+    counts: Mapping[str, Mapping[PermissionState, int]], customers: int
+) -> dict[PermissionState, list[str]]:
+    """Return the permissions that are granted, or not used, at each of several customers."""
+    if customers < 2:
+        return {}
+    found = {
+        state: [name for name in UNLOCKS if counts[name][state] == customers]
+        for state in _EVERYWHERE
+    }
+    return {state: names for state, names in found.items() if names}
+
+
+def group_states(
+    states: Mapping[str, PermissionState], said: frozenset[str]
+) -> Sequence[StateGroup]:
+    """Return what is not granted, by state; without what is ``said`` of all customers."""
+    has_granted = PermissionState.GRANTED in states.values()
+    found = []
+    for state in _NOT_GRANTED:
+        names = [name for name, one in states.items() if one is state and name not in said]
+        is_rest = state is PermissionState.UNKNOWN and not has_granted
+        if names:
+            is_told = not is_rest or len(names) <= _MOST_NAMES
+            found.append(StateGroup(state, names if is_told else ()))
+    return found
+
+
+def _build_row(row: PermissionRow, said: frozenset[str]) -> CustomerPermissions:
     facts, requests = row.connection.facts, row.requests
     return CustomerPermissions(
         id=facts.id,
         name=facts.name,
         label=facts.label,
         status=facts.status,
-        cells=list(row.states.items()),
+        groups=group_states(row.states, said),
+        granted=sum(one is PermissionState.GRANTED for one in row.states.values()),
         missing=len(row.missing),
         requests=requests,
         customer_text=write_whole_request(row.connection, requests),
