@@ -123,6 +123,8 @@ def _explain_rest(resource: Resource) -> str:
     if resource.is_edge:
         return f"none, with `{resource.parent}`"
     if resource.source.follows_delta:
+        if resource.source.full_walk == "daily_seconds":
+            return f"none beyond the one; once a day 1 for each {resource.source.page_size:,}"
         return "none beyond the one"
     return "none beyond the one; 1 for each further page"
 
@@ -133,6 +135,8 @@ def _explain_first_load(resource: Resource) -> str:
         return f"none, with `{resource.parent}`"
     if source.takes_token:
         return f"2, and 1 for each {source.page_size:,}"
+    if source.page_size and not source.follows_delta:
+        return f"1 for each {source.page_size:,}"
     return "1 for each page, as large as Graph chooses"
 
 

@@ -37,7 +37,7 @@ numbers = itertools.count()
 @schemathesis.hook
 def before_call(context, case, kwargs):
     if case.meta and getattr(case.meta.phase.data, "parameter", None) == "Authorization":
-        return  # a case that is changed here is judged anew, and sent with the token it left out
+        return  # changing the case makes the fuzzer add the token that this case omits
     number = next(numbers)
     address = f"198.51.{number // 250 % 250}.{number % 250}"
     case.headers = {**(case.headers or {}), "X-Forwarded-For": address}

@@ -1,4 +1,4 @@
-"""A person whom every resource names is erased from all of them, whatever resources there are."""
+"""Erasing a person removes every row and event that names them, in all declared resources."""
 
 import pytest
 from msgspec import structs

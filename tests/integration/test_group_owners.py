@@ -208,6 +208,6 @@ def test_an_upgrade_brings_owners_as_a_first_load_of_their_own(make_mirror: Make
     }
     assert {e["initial"] for e in events if e["resource"] == "group_owners"} == {True}
     since = "select count(*) from directory.group_owners where live_since is not null"
-    assert fetch_scalar(mirror.database, since) == 0, "nobody saw since when they own"
+    assert fetch_scalar(mirror.database, since) == 0, "the beginning was not observed"
     mirror.sync()
     assert_exact(mirror.database, tenant)
