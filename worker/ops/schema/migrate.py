@@ -10,6 +10,15 @@ from alembic.config import Config
 from sqlalchemy import Engine, Index, PrimaryKeyConstraint, UniqueConstraint
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from migrations.views.install import (
+    FIRST_REVISION,
+    Grants,
+    ViewInUse,
+    drop_views,
+    install_possible_views,
+    install_views,
+    restore_grants,
+)
 from models.tables import metadata
 from worker.core.errors import ConfigurationError, RetryLater
 from worker.events.partitions import ensure_partitions
@@ -68,6 +77,7 @@ def _run_migrations(engine: Engine, asked: str, on_step: OnStep) -> tuple[str | 
     up = is_upgrade(before, wanted)
     if up and before is not None:
         _rebuild_indexes(engine)
+    grants = [] if up else _drop_views(engine, before)
     if wanted != before:
         with engine.connect() as connection:
             config = _build_alembic_config()
@@ -79,7 +89,36 @@ def _run_migrations(engine: Engine, asked: str, on_step: OnStep) -> tuple[str | 
             ensure_partitions(db)
             register_resources(db)
             store_product_names(db)
+        _install_views(engine, wanted, grants)
     return before, wanted
+
+
+def _drop_views(engine: Engine, revision: str | None) -> Grants:
+    if (revision or "") < FIRST_REVISION:
+        return []
+    with _explain_views_in_use(), engine.begin() as db:
+        return drop_views(db)
+
+
+def _install_views(engine: Engine, revision: str, grants: Grants) -> None:
+    with _explain_views_in_use(), engine.begin() as db:
+        if revision == list_revisions()[-1]:
+            install_views(db)
+        elif revision >= FIRST_REVISION:
+            install_possible_views(db)
+        restore_grants(db, grants)
+
+
+@contextmanager
+def _explain_views_in_use() -> Iterator[None]:
+    try:
+        yield
+    except ViewInUse as error:
+        raise ConfigurationError(
+            f"views of this database use those of Tenant Mirror, whose columns change: {error};"
+            " keep their definitions, drop them, run 'tenant-mirror migrate' again, and make them"
+            " anew"
+        ) from None
 
 
 def _count_steps(

@@ -1,0 +1,107 @@
+"""Customers, and how fresh their rows are."""
+
+from typing import Final
+
+from migrations.views.view import AnalyticsView, Column
+
+_NOT_LICENSED: Final = (
+    "(s.phase = 'refused' and s.reason like '%the tenant has no licence for this')"
+)
+"""The reason as ``worker/conditions/reasons.py`` has it; a test holds the two together."""
+
+_OFF: Final = (
+    "(s.off_at is not null or coalesce(w.relation = any(s.dropped), false)"
+    " or s.resource is null and w.is_optional)"
+)
+"""Off, the edges of a stream that is on included; without a stream yet, by the declaration."""
+
+_ID: Final = Column(
+    "connection_id", "c.id", "our number of the connection, which is never used again"
+)
+_ORGANIZATION: Final = Column(
+    "organization",
+    "c.display_name",
+    "the name of the customer's organization; null until it was first read",
+)
+
+FRESHNESS: Final = AnalyticsView(
+    "freshness",
+    "How new the rows of each customer and resource are",
+    (
+        _ID,
+        _ORGANIZATION,
+        Column("resource", "w.name", "the table of schema directory"),
+        Column(
+            "fresh_at",
+            "s.fresh_at",
+            "the rows are at least as new as this; null where they were never read",
+        ),
+        Column(
+            "interval_seconds",
+            "s.interval_seconds",
+            "seconds between two reads; null where none was begun",
+        ),
+        Column(
+            "is_late",
+            f"""coalesce(not {_NOT_LICENSED}, true) and not {_OFF} and
+           coalesce(s.fresh_at, greatest(c.created_at, s.first_due_at))
+               < clock_timestamp() - make_interval(secs => greatest(
+                     3 * coalesce(s.interval_seconds, 300),
+                     coalesce(s.interval_seconds, 300) + 600))""",
+            "older than three intervals, and than one interval and ten minutes; false where the"
+            " tenant lacks the licence for it, or the settings switch it off",
+        ),
+        Column(
+            "phase",
+            f"""case when {_OFF} then 'off' when {_NOT_LICENSED} then 'not_licensed'
+            else coalesce(s.phase, 'ready') end""",
+            "what is being done with the resource: ready, listing, sweeping, delta, refused, held,"
+            " not_licensed where the tenant lacks the licence for it, or off where the settings"
+            " switch it off",
+        ),
+        Column("reason", "s.reason", "why it is refused, held or waiting, in plain words"),
+    ),
+    """
+  from sync.connections c
+ cross join sync.resources w
+  left join sync.streams s on s.connection_id = c.id and s.resource = w.stream
+ where c.status <> 'retired'
+""",
+    key=("connection_id", "resource"),
+)
+
+CONNECTIONS: Final = AnalyticsView(
+    "connections",
+    "Customers, without those that are retired",
+    (
+        _ID,
+        Column(
+            "tenant_id",
+            "c.tenant_id",
+            "the id of the Microsoft tenant; null until it was first read",
+        ),
+        _ORGANIZATION,
+        Column("status", "c.status", "active, paused, broken or duplicate"),
+        Column(
+            "fresh_at",
+            "f.fresh_at",
+            "the rows of all resources are at least as new as this, those aside that the tenant"
+            " lacks the licence for, that are off, or that were added and not read yet; null where"
+            " another one was never read",
+        ),
+    ),
+    """
+  from sync.connections c
+  left join lateral (
+       select case when bool_and(fresh_at is not null) then min(fresh_at) end as fresh_at
+         from analytics.freshness f
+        where connection_id = c.id and phase not in ('not_licensed', 'off')
+          and (fresh_at is not null or not exists (
+                   select from sync.resources r
+                     join sync.streams s on s.resource = r.stream
+                    where r.name = f.resource and s.connection_id = c.id
+                      and s.first_due_at is not null))) f on true
+ where c.status <> 'retired'
+""",
+    key=("connection_id",),
+)

@@ -1,0 +1,158 @@
+"""Brings the views of a database in step with their declarations, after each migration.
+
+The comment of the schema carries a digest of what was installed, so that nothing is done twice.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any, Final, TypeAlias
+
+import psycopg
+import sqlalchemy as sa
+from psycopg import sql
+from psycopg.errors import (
+    DependentObjectsStillExist,
+    InvalidTableDefinition,
+    UndefinedColumn,
+    UndefinedFunction,
+    UndefinedTable,
+)
+
+from migrations.views import VIEWS
+from migrations.views.view import SCHEMA, AnalyticsView, render_comment
+
+FIRST_REVISION: Final = "0055"
+"""From here on the views are as declared here; those of earlier revisions are in the migrations."""
+
+_LOCK_SECONDS: Final = 4
+_COMMENT: Final = "Views for people of what is live now"
+_DIGEST: Final = re.compile(r"\(definition ([0-9a-f]+)\)$")
+_ABOUT_SCHEMA: Final = f"select obj_description('{SCHEMA}'::regnamespace, 'pg_namespace')"
+_EXISTING: Final = f"""
+    select relname from pg_class
+     where relnamespace = to_regnamespace('{SCHEMA}') and relkind = 'v'
+"""
+_GRANTS: Final = f"""
+    select c.relname, a.privilege_type,
+           case when a.grantee = 0 then 'public' else a.grantee::regrole::text end,
+           case when a.is_grantable then ' with grant option' else '' end
+      from pg_class c cross join aclexplode(c.relacl) a
+     where c.relnamespace = '{SCHEMA}'::regnamespace and c.relkind = 'v' and a.grantee <> c.relowner
+"""
+
+Grants: TypeAlias = list[tuple[Any, ...]]
+"""AnalyticsView, privilege, grantee and grant option of each grant."""
+
+
+class ViewInUse(Exception):
+    """A view has to be made anew, and objects that are not ours depend on it."""
+
+
+def install_views(db: sa.Connection) -> bool:
+    """Make the views as they are declared; return whether they were other ones before.
+
+    It happens in the transaction of ``db``. Who could read a view can read it afterwards.
+    Raises ViewInUse if columns of a view change that objects outside Tenant Mirror use: nothing is
+    changed then.
+    """
+    driver: psycopg.Connection[Any] = db.connection.driver_connection  # type: ignore[assignment]
+    if _read_digest(driver) == compute_digest():
+        return False
+    driver.execute(f"set local lock_timeout = '{_LOCK_SECONDS}s'".encode())
+    try:
+        with driver.transaction():
+            _create(driver)
+    except InvalidTableDefinition:
+        _create_anew(driver)
+    about = f"{_COMMENT} (definition {compute_digest()})"
+    driver.execute(f"comment on schema {SCHEMA} is {render_comment(about)}".encode())
+    return True
+
+
+def install_possible_views(db: sa.Connection) -> None:
+    """Make those views whose tables and columns exist, at a revision that is not the newest.
+
+    The release that the revision belongs to makes its own when it migrates.
+    """
+    driver: psycopg.Connection[Any] = db.connection.driver_connection  # type: ignore[assignment]
+    for view in VIEWS:
+        with suppress(UndefinedTable, UndefinedColumn, UndefinedFunction), driver.transaction():
+            for statement in _render(view):
+                driver.execute(statement.encode())
+
+
+def drop_views(db: sa.Connection) -> Grants:
+    """Drop the views, as tables that they use may be dropped afterwards; return who may read them.
+
+    Raises ViewInUse.
+    """
+    driver: psycopg.Connection[Any] = db.connection.driver_connection  # type: ignore[assignment]
+    grants = _load_grants(driver)
+    _drop(driver)
+    driver.execute(f"comment on schema {SCHEMA} is null".encode())
+    return grants
+
+
+def restore_grants(db: sa.Connection, grants: Grants) -> None:
+    """Grant what was granted on views that exist again."""
+    driver: psycopg.Connection[Any] = db.connection.driver_connection  # type: ignore[assignment]
+    _grant(driver, grants)
+
+
+def compute_digest() -> str:
+    """Return the digest of all that is installed."""
+    return hashlib.sha256("\n".join(_render_all()).encode()).hexdigest()[:16]
+
+
+def _render_all() -> Iterator[str]:
+    for view in VIEWS:
+        yield from _render(view)
+
+
+def _render(view: AnalyticsView) -> Iterator[str]:
+    place = f"{SCHEMA}.{view.name}"
+    yield f"create or replace view {place} as\n{view.render_query()}"
+    yield f"comment on view {place} is {render_comment(view.meaning)}"
+    for column in view.columns:
+        yield f"comment on column {place}.{column.name} is {render_comment(column.meaning)}"
+
+
+def _read_digest(driver: psycopg.Connection[Any]) -> str | None:
+    row = driver.execute(_ABOUT_SCHEMA.encode()).fetchone()
+    found = _DIGEST.search((row and row[0]) or "")
+    return found[1] if found else None
+
+
+def _create(driver: psycopg.Connection[Any]) -> None:
+    for statement in _render_all():
+        driver.execute(statement.encode())
+
+
+def _create_anew(driver: psycopg.Connection[Any]) -> None:
+    """Drop and create all views, as a view cannot lose or exchange columns otherwise."""
+    grants = _load_grants(driver)
+    _drop(driver)
+    _create(driver)
+    _grant(driver, grants)
+
+
+def _load_grants(driver: psycopg.Connection[Any]) -> Grants:
+    return driver.execute(_GRANTS.encode()).fetchall()
+
+
+def _grant(driver: psycopg.Connection[Any], grants: Grants) -> None:
+    existing = {name for (name,) in driver.execute(_EXISTING.encode())}
+    for name, privilege, grantee, option in grants:
+        if name in existing:
+            driver.execute(f"grant {privilege} on {SCHEMA}.{name} to {grantee}{option}".encode())
+
+
+def _drop(driver: psycopg.Connection[Any]) -> None:
+    for view in reversed(VIEWS):
+        place = sql.SQL("{}.{}").format(sql.Identifier(SCHEMA), sql.Identifier(view.name))
+        try:
+            driver.execute(sql.SQL("drop view if exists {}").format(place))
+        except DependentObjectsStillExist as error:
+            raise ViewInUse(f"{SCHEMA}.{view.name}: {error.diag.message_detail}") from None

@@ -1,0 +1,149 @@
+"""What a view of schema ``analytics`` is declared as: its query, and the meaning of each column."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from models.property import BOOLEAN, GUID, Property
+from models.resource import Resource
+
+SCHEMA: Final = "analytics"
+
+NULL_IF_UNSET: Final = "null where it is empty or Graph did not send it"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: the SQL that computes it, and its meaning, which says what null means."""
+
+    name: str
+    sql: str
+    meaning: str
+    personal: bool = False
+    """It can say something about a person."""
+    references: str = ""
+    """The view whose ids it holds."""
+
+
+@dataclass(frozen=True)
+class AnalyticsView:
+    """A view for people. ``source`` is its SQL from ``from`` on."""
+
+    name: str
+    meaning: str
+    columns: tuple[Column, ...]
+    source: str
+    key: tuple[str, ...] = ()
+    """The columns that identify a row."""
+
+    def render_query(self) -> str:
+        chosen = ",\n       ".join(f"{one.sql} as {one.name}" for one in self.columns)
+        return f"select {chosen}\n{self.source.strip()}"
+
+
+def render_comment(text: str) -> str:
+    """Return a text as a literal of SQL."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+# ---- columns of every view
+
+ORGANIZATION: Final = Column(
+    "organization",
+    "c.display_name",
+    "the name of the customer's organization; null until it was first read",
+)
+CONNECTION_ID: Final = Column(
+    "connection_id",
+    "t.connection_id",
+    "our number of the connection, which is never used again",
+    references="connections",
+)
+CUSTOMER: Final = (ORGANIZATION, CONNECTION_ID)
+SEEN: Final = (
+    Column(
+        "first_seen_at",
+        "t.first_seen_at",
+        "when the row was first stored; it may have been deleted and restored since",
+    ),
+    Column("changed_at", "t.changed_at", "when the row last changed here"),
+)
+SINCE: Final = (
+    Column(
+        "since",
+        "t.live_since",
+        "when it began, as closely as the resource is read; null where that was not seen, as in a"
+        " first load",
+    ),
+    Column("since_exact", "t.live_since is not null", "whether since is known"),
+    Column(
+        "at_least_since",
+        "coalesce(t.live_since, t.changed_at)",
+        "since when it is known to hold: since, or the last change of the row",
+    ),
+)
+LIVE: Final = """
+  join sync.connections c on c.id = t.connection_id and c.status <> 'retired'
+ where t.deleted_at is null
+"""
+"""Ends the source of a view of live rows ``t`` of connections that are not retired."""
+
+
+# ---- columns of a mirrored table
+
+
+def show_columns(
+    resource: Resource,
+    first: Sequence[str | Column] = (),
+    *,
+    further: Sequence[Column] = (),
+    apart: Collection[str] = (),
+    defaults: Mapping[str, bool] | None = None,
+) -> tuple[Column, ...]:
+    """Return columns for the properties of a resource: the named ones first, then all others.
+
+    ``apart`` are those that the view shows in another form. ``defaults`` are booleans whose absence
+    does not mean false.
+    """
+    known = {one.name: one for one in resource.columns}
+    given = {one if isinstance(one, str) else one.name: one for one in first}
+    rest = [name for name in known if name not in given and name not in apart]
+    chosen = [*given.values(), *rest, *further]
+    return tuple(
+        _show_property(known[one], (defaults or {}).get(one, False))
+        if isinstance(one, str)
+        else one
+        for one in chosen
+    )
+
+
+def _show_property(column: Property, default: bool) -> Column:  # noqa: FBT001 - a boolean's value
+    place = f"t.{column.name}"
+    personal, references = column.is_personal, _get_referenced(column)
+    if column.type is BOOLEAN:
+        said = "true" if default else "false"
+        meaning = f"{column.meaning}; {said} where Graph sent nothing"
+        return Column(column.name, f"coalesce({place}, {said})", meaning, personal)
+    meaning = column.meaning if column.key else f"{column.meaning}; {NULL_IF_UNSET}"
+    return Column(column.name, place, meaning, personal, references)
+
+
+def _get_referenced(column: Property) -> str:
+    """Return the one view whose ids a column holds."""
+    if column.type is GUID and len(column.references) == 1:
+        return column.references[0]
+    return ""
+
+
+def from_table(resource: Resource, joins: Iterable[str] = ()) -> str:
+    """Return the source of a view with a row for each live row of a mirrored table ``t``."""
+    joined = "".join(f"\n  {one.strip()}" for one in joins)
+    return f"  from directory.{resource.name} t{joined}{LIVE}"
+
+
+def join_named(table: str, alias: str, column: str, kind: str = "left join") -> str:
+    """Return the join of a mirrored table by an id of a row ``t``."""
+    return (
+        f"{kind} directory.{table} {alias}"
+        f" on {alias}.connection_id = t.connection_id and {alias}.id = t.{column}"
+    )

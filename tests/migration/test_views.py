@@ -1,0 +1,134 @@
+"""The views for people follow from their declarations, whatever a database had before."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from migrations.views import VIEWS
+from migrations.views.install import FIRST_REVISION, install_views
+from migrations.views.view import Column
+from tests.support.databases import DatabaseFactory
+from tests.support.mirror import fetch_scalar
+from worker.core.errors import ConfigurationError
+from worker.ops.schema.migrate import migrate
+from worker.store.engine import Database
+
+VERSIONS = Path(__file__).parents[2] / "migrations" / "versions"
+SITES = next(one for one in VIEWS if one.name == "sites")
+EXISTING = """
+    select array_agg(relname::text order by relname) from pg_class
+     where relnamespace = 'analytics'::regnamespace and relkind = 'v'
+"""
+COLUMNS = """
+    select array_agg(attname::text order by attnum) from pg_attribute
+     where attrelid = to_regclass(:view) and attnum > 0
+"""
+MAY_READ = "select has_table_privilege('analyst_of_views', 'analytics.sites', 'select')"
+
+
+@pytest.fixture
+def database(cluster: DatabaseFactory) -> Iterator[Database]:
+    opened = Database(cluster.create_migrated())
+    yield opened
+    url = opened.url.render_as_string(hide_password=False)
+    opened.close()
+    cluster.drop(url)
+
+
+@pytest.fixture
+def reader(database: Database) -> Iterator[None]:
+    """A role that may read one view."""
+    execute(database, "create role analyst_of_views")
+    execute(database, "grant select on analytics.sites to analyst_of_views with grant option")
+    yield
+    execute(database, "drop owned by analyst_of_views")
+    execute(database, "drop role analyst_of_views")
+
+
+def execute(database: Database, statement: str) -> None:
+    with database.open_transaction() as db:
+        db.execute(text(statement))
+
+
+def test_every_view_is_as_declared_on_the_oldest_postgres_too(
+    cluster: DatabaseFactory, cluster_15: DatabaseFactory
+) -> None:
+    for one in (cluster, cluster_15):
+        database = Database(one.create_migrated())
+        assert fetch_scalar(database, EXISTING) == sorted(view.name for view in VIEWS)
+        for view in VIEWS:
+            shown = fetch_scalar(database, COLUMNS, view=f"analytics.{view.name}")
+            assert shown == [column.name for column in view.columns]
+        database.close()
+
+
+def test_views_are_made_once(database: Database) -> None:
+    with database.open_transaction() as db:
+        assert not install_views(db)
+        db.execute(text("comment on schema analytics is null"))
+        assert install_views(db)
+        assert not install_views(db)
+
+
+@pytest.mark.usefixtures("reader")
+def test_a_view_that_loses_a_column_keeps_its_readers(database: Database) -> None:
+    execute(database, "create or replace view analytics.sites as select * from analytics.sites")
+    execute(database, "drop view analytics.sites")
+    execute(database, "create view analytics.sites as select 1 as another")
+    execute(database, "grant select on analytics.sites to analyst_of_views with grant option")
+    execute(database, "comment on schema analytics is null")
+    migrate(database)
+    shown = fetch_scalar(database, COLUMNS, view="analytics.sites")
+    assert shown == [column.name for column in SITES.columns]
+    assert fetch_scalar(database, MAY_READ)
+
+
+def test_a_view_that_others_use_is_left_as_it_is_with_a_reason(database: Database) -> None:
+    execute(database, "drop view analytics.sites")
+    execute(database, "create view analytics.sites as select 1 as another")
+    execute(database, "create view public.report as select another from analytics.sites")
+    execute(database, "comment on schema analytics is null")
+    used = r"view public\.report depends on view analytics\.sites"
+    with pytest.raises(ConfigurationError, match=used):
+        migrate(database)
+    assert fetch_scalar(database, "select another from public.report") == 1
+    execute(database, "drop view public.report")
+    migrate(database)
+    assert "web_url" in fetch_scalar(database, COLUMNS, view="analytics.sites")
+
+
+def test_a_view_that_others_use_gains_a_column(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execute(database, "create view public.report as select web_url from analytics.sites")
+    more = (*SITES.columns, Column("more", "1", "one more"))
+    object.__setattr__(SITES, "columns", more)
+    try:
+        migrate(database)
+        assert fetch_scalar(database, COLUMNS, view="analytics.sites")[-1] == "more"
+    finally:
+        object.__setattr__(SITES, "columns", more[:-1])
+
+
+@pytest.mark.usefixtures("reader")
+def test_a_downgrade_brings_the_views_of_the_release_before(database: Database) -> None:
+    migrate(database, "0054")
+    before = fetch_scalar(database, COLUMNS, view="analytics.users")
+    assert before is not None
+    assert "given_name" not in before
+    assert fetch_scalar(database, MAY_READ)
+    about = "select obj_description('analytics.users'::regclass)"
+    assert fetch_scalar(database, about) == "Users that are not deleted"
+    migrate(database)
+    assert "given_name" in fetch_scalar(database, COLUMNS, view="analytics.users")
+    assert fetch_scalar(database, MAY_READ)
+
+
+def test_no_later_migration_makes_views_of_its_own() -> None:
+    for path in VERSIONS.glob("*.py"):
+        if path.name[:4] > FIRST_REVISION:
+            found = re.findall(r"\bview\b", path.read_text(encoding="utf-8"))
+            assert found == [], f"{path.name}: views are declared in migrations/views"
