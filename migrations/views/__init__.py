@@ -12,19 +12,29 @@ from migrations.views.applications import (
     SERVICE_PRINCIPALS,
 )
 from migrations.views.connections import CONNECTIONS, FRESHNESS
-from migrations.views.groups import GROUP_MEMBERS, GROUPS
+from migrations.views.groups import GROUP_MEMBERS, GROUP_OWNERS, GROUPS
 from migrations.views.licences import LICENSES
-from migrations.views.people import USERS
+from migrations.views.managers import MANAGERS
+from migrations.views.people import GUESTS, USER_MAIL_ADDRESSES, USERS
 from migrations.views.roles import ROLE_ASSIGNMENTS, ROLE_DEFINITIONS
+from migrations.views.sign_ins import SIGN_IN_ACTIVITY
 from migrations.views.sites import SITES
+from migrations.views.units import ADMINISTRATIVE_UNIT_MEMBERS, ADMINISTRATIVE_UNITS
 from migrations.views.view import AnalyticsView
 
 VIEWS: Final[tuple[AnalyticsView, ...]] = (
     FRESHNESS,
     CONNECTIONS,
     USERS,
+    GUESTS,
+    USER_MAIL_ADDRESSES,
+    MANAGERS,
+    SIGN_IN_ACTIVITY,
     GROUPS,
     GROUP_MEMBERS,
+    GROUP_OWNERS,
+    ADMINISTRATIVE_UNITS,
+    ADMINISTRATIVE_UNIT_MEMBERS,
     SITES,
     ROLE_DEFINITIONS,
     ROLE_ASSIGNMENTS,

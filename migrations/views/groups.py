@@ -1,4 +1,4 @@
-"""Groups and their direct members."""
+"""Groups, their direct members and their owners."""
 
 from typing import Final
 
@@ -13,6 +13,7 @@ from migrations.views.view import (
     show_columns,
 )
 from models.resources.group_members import GROUP_MEMBERS as _GROUP_MEMBERS
+from models.resources.group_owners import GROUP_OWNERS as _GROUP_OWNERS
 from models.resources.groups import GROUPS as _GROUPS
 
 GROUPS: Final = AnalyticsView(
@@ -96,4 +97,55 @@ GROUP_MEMBERS: Final = AnalyticsView(
         ),
     ),
     key=("connection_id", "group_id", "member_id"),
+)
+
+GROUP_OWNERS: Final = AnalyticsView(
+    "group_owners",
+    "Owners of groups, as long as neither of both is deleted",
+    (
+        *CUSTOMER,
+        Column("group_id", "t.group_id", "the group's id", references="groups"),
+        Column(
+            "group_name",
+            "g.display_name",
+            "the group's name; null where it is empty or the group is not mirrored",
+            personal=True,
+        ),
+        Column("owner_id", "t.owner_id", "the owner's id", personal=True),
+        Column(
+            "owner_type",
+            """case when t.owner_type <> 'other' then t.owner_type
+            when u.id is not null then 'user' when p.id is not null then 'service_principal'
+            else 'unresolved' end""",
+            "user or service_principal; unresolved where Graph did not name a type that is known",
+        ),
+        Column(
+            "owner_name",
+            "coalesce(u.display_name, p.display_name)",
+            "the name of a user or service principal; null of others, which are not mirrored",
+            personal=True,
+        ),
+        Column(
+            "user_principal_name",
+            "u.user_principal_name",
+            "the sign-in name of a user; null of others",
+            personal=True,
+        ),
+        Column(
+            "owner_account_enabled",
+            "coalesce(u.account_enabled, p.account_enabled, true)",
+            "whether the owner may sign in; true where that is not known",
+        ),
+        *SINCE,
+    ),
+    from_table(
+        _GROUP_OWNERS,
+        (
+            join_named("groups", "g", "group_id"),
+            join_named("users", "u", "owner_id"),
+            join_named("service_principals", "p", "owner_id"),
+        ),
+    )
+    + "   and coalesce(g.deleted_at, u.deleted_at, p.deleted_at) is null",
+    key=("connection_id", "group_id", "owner_id"),
 )

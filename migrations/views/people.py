@@ -1,8 +1,16 @@
-"""Users."""
+"""Users, guests among them, and their mail addresses."""
 
 from typing import Final
 
-from migrations.views.view import CUSTOMER, SEEN, AnalyticsView, Column, from_table, show_columns
+from migrations.views.view import (
+    CUSTOMER,
+    NULL_IF_UNSET,
+    SEEN,
+    AnalyticsView,
+    Column,
+    from_table,
+    show_columns,
+)
 from models.resources.users import USERS as _USERS
 
 _EXTENSIONS: Final = tuple(
@@ -66,4 +74,141 @@ USERS: Final = AnalyticsView(
     ),
     from_table(_USERS),
     key=("connection_id", "id"),
+)
+
+_PENDING: Final = "coalesce(t.external_user_state = 'PendingAcceptance', false)"
+
+GUESTS: Final = AnalyticsView(
+    "guests",
+    "Guests that are not deleted. Sponsors are not mirrored, so a guest without one is not told",
+    (
+        *CUSTOMER,
+        Column("id", "t.id", "the guest's id", references="users"),
+        Column(
+            "user_principal_name",
+            "t.user_principal_name",
+            f"name to sign in with; {NULL_IF_UNSET}",
+            personal=True,
+        ),
+        Column(
+            "display_name",
+            "t.display_name",
+            f"name in address books; {NULL_IF_UNSET}",
+            personal=True,
+        ),
+        Column("mail", "t.mail", f"primary mail address; {NULL_IF_UNSET}", personal=True),
+        Column(
+            "home_domain",
+            """lower(coalesce(nullif(split_part(t.mail, '@', 2), ''),
+                     substring(t.user_principal_name from '_([^_]+)#EXT#@'),
+                     nullif(split_part(t.user_principal_name, '@', 2), '')))""",
+            "the domain of the mail address, in lower case; without one, that of the name that was"
+            " invited, or to sign in with; null where none is known",
+        ),
+        Column(
+            "invitation_state",
+            "t.external_user_state",
+            "PendingAcceptance or Accepted; null where the guest was not invited, or Graph did not"
+            " send it",
+        ),
+        Column(
+            "invitation_state_since",
+            "t.external_user_state_change_date_time",
+            "since when the invitation is in this state, as Graph gives it; null where Graph did"
+            " not send it",
+        ),
+        Column(
+            "is_pending", _PENDING, "whether the invitation was never redeemed; false if unknown"
+        ),
+        Column(
+            "pending_since",
+            f"""case when {_PENDING}
+            then coalesce(t.external_user_state_change_date_time, t.created_date_time) end""",
+            "since when the invitation waits: now() - pending_since is for how long; null where it"
+            " does not wait, or Graph sent no time",
+        ),
+        Column(
+            "creation_type",
+            "t.creation_type",
+            "Invitation, EmailVerified, SelfServiceSignUp and such; null where it was created like"
+            " a member, or Graph did not send it",
+        ),
+        Column(
+            "account_enabled",
+            "coalesce(t.account_enabled, true)",
+            "whether sign-in is allowed; true where Graph sent nothing",
+        ),
+        Column(
+            "company_name",
+            "t.company_name",
+            f"company; {NULL_IF_UNSET}",
+        ),
+        Column(
+            "created_date_time",
+            "t.created_date_time",
+            f"when it was created in Microsoft Entra; {NULL_IF_UNSET}",
+        ),
+        *SEEN,
+    ),
+    from_table(_USERS) + "   and t.user_type = 'Guest'",
+    key=("connection_id", "id"),
+)
+
+USER_MAIL_ADDRESSES: Final = AnalyticsView(
+    "user_mail_addresses",
+    "Mail addresses of users that are not deleted, a row for each address of each kind",
+    (
+        *CUSTOMER,
+        Column("user_id", "t.id", "the user's id", personal=True, references="users"),
+        Column(
+            "user_principal_name",
+            "t.user_principal_name",
+            f"the user's sign-in name; {NULL_IF_UNSET}",
+            personal=True,
+        ),
+        Column(
+            "display_name", "t.display_name", f"the user's name; {NULL_IF_UNSET}", personal=True
+        ),
+        Column("address", "a.address", "the address, in lower case", personal=True),
+        Column(
+            "domain",
+            "nullif(split_part(a.address, '@', 2), '')",
+            "the domain of the address; null where the address has none",
+        ),
+        Column(
+            "kind",
+            "a.kind",
+            "mail, proxy (of proxy_addresses, only those for mail) or other (of other_mails)",
+        ),
+        Column(
+            "is_primary",
+            "a.is_primary",
+            "whether it is the primary address: of kind mail, or written SMTP: among the proxies",
+        ),
+        Column(
+            "account_enabled",
+            "coalesce(t.account_enabled, true)",
+            "whether sign-in is allowed; true where Graph sent nothing",
+        ),
+        Column(
+            "is_guest",
+            "coalesce(t.user_type = 'Guest', false)",
+            "whether it is a guest; false where Graph did not send the type",
+        ),
+    ),
+    from_table(
+        _USERS,
+        (
+            """cross join lateral (
+       select lower(t.mail) as address, 'mail' as kind, true as is_primary
+        where t.mail <> ''
+        union all
+       select lower(substr(p.one, 6)), 'proxy', bool_or(p.one like 'SMTP:%')
+         from unnest(t.proxy_addresses) as p (one) where p.one ilike 'smtp:_%' group by 1
+        union all
+       select distinct lower(o.one), 'other', false
+         from unnest(t.other_mails) as o (one) where o.one <> '') a""",
+        ),
+    ),
+    key=("connection_id", "user_id", "kind", "address"),
 )

@@ -5,8 +5,10 @@ from collections.abc import Iterator
 import pytest
 
 from sandbox.servers import Servers
-from sandbox.tenant import Nango
+from sandbox.tenant import Nango, Server
 from tests.integration.test_relay import RelayEnvironment
+from tests.support.analysts import Analysts, mirror_customers
+from tests.support.databases import DatabaseFactory
 from worker.sync.runtime import Runtime
 
 
@@ -19,3 +21,9 @@ def environment(runtime: Runtime, nango: Nango, servers: Servers) -> Iterator[Re
         made.redis.delete(key)
     made.redis.close()
     made.database.close()
+
+
+@pytest.fixture(scope="session")
+def analysts(cluster: DatabaseFactory, nango_server: Server) -> Iterator[Analysts]:
+    """Two mirrored customers, for tests that only read."""
+    yield from mirror_customers(cluster, nango_server)
