@@ -13,7 +13,7 @@ from migrations.views.applications import (
 )
 from migrations.views.connections import CONNECTIONS, FRESHNESS
 from migrations.views.groups import GROUP_MEMBERS, GROUP_OWNERS, GROUPS
-from migrations.views.licences import LICENSES
+from migrations.views.licences import LICENSE_SUMMARY, LICENSES, USER_LICENSES
 from migrations.views.managers import MANAGERS
 from migrations.views.people import GUESTS, USER_MAIL_ADDRESSES, USERS
 from migrations.views.roles import ROLE_ASSIGNMENTS, ROLE_DEFINITIONS
@@ -39,6 +39,8 @@ VIEWS: Final[tuple[AnalyticsView, ...]] = (
     ROLE_DEFINITIONS,
     ROLE_ASSIGNMENTS,
     LICENSES,
+    USER_LICENSES,
+    LICENSE_SUMMARY,
     SERVICE_PRINCIPALS,
     APP_ROLE_ASSIGNMENTS,
     PERMISSION_GRANTS,

@@ -42,6 +42,14 @@ class Analysts:
         with self.database.open_transaction() as db:
             return [dict(row) for row in db.execute(text(sql), values).mappings()]
 
+    def ask_after(self, change: str, sql: str) -> list[Row]:
+        """The answer there would be after a change, which is undone."""
+        with self.database.open_transaction() as db:
+            db.execute(text(change))
+            found: list[Row] = [dict(row) for row in db.execute(text(sql)).mappings()]
+            db.rollback()
+        return found
+
     def tell_names(self, resource: str) -> dict[str, str]:
         """By id, the names of Contoso's live objects."""
         return {one["id"]: one["displayName"] for one in self.contoso.iterate_live(resource)}

@@ -47,7 +47,7 @@ def accounts_by_kind(world: Analysts, rows: Sequence[Row]) -> None:
         assert all(row[name] == number for name, number in of.items())
 
 
-def _get_last_seen(world: Analysts) -> dict[str, datetime]:
+def get_last_seen(world: Analysts) -> dict[str, datetime]:
     return {
         one["id"]: max(
             time for name in _TIMES if (time := parse_time(one["signInActivity"].get(name)))
@@ -60,7 +60,7 @@ def not_signed_in(world: Analysts, rows: Sequence[Row]) -> None:
     users, limit = get_users(world.contoso), datetime.now(UTC) - timedelta(days=90)
     expected = {
         users[one]["userPrincipalName"]: seen
-        for one, seen in _get_last_seen(world).items()
+        for one, seen in get_last_seen(world).items()
         if seen < limit and users[one]["accountEnabled"]
     }
     assert {row["user_principal_name"]: row["last_seen_at"] for row in rows} == expected
@@ -68,7 +68,7 @@ def not_signed_in(world: Analysts, rows: Sequence[Row]) -> None:
 
 
 def sign_in_not_known(world: Analysts, rows: Sequence[Row]) -> None:
-    known = _get_last_seen(world)
+    known = get_last_seen(world)
     expected = sorted(
         one["userPrincipalName"]
         for key, one in get_users(world.contoso).items()
