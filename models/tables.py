@@ -13,6 +13,7 @@ from models.lease import leases
 from models.mirror import get_table
 from models.operation import operation_targets, operations
 from models.page_session import page_sessions, sign_in_links
+from models.privilege import privileged_actions, privileged_permissions, privileged_roles
 from models.product_name import product_names
 from models.quarantine import quarantine
 from models.resources import RESOURCES
@@ -46,6 +47,9 @@ __all__ = [
     "operations",
     "page_sessions",
     "positions",
+    "privileged_actions",
+    "privileged_permissions",
+    "privileged_roles",
     "product_names",
     "quarantine",
     "removals",

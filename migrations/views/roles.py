@@ -14,6 +14,17 @@ from migrations.views.view import (
 from models.resources.role_assignments import ROLE_ASSIGNMENTS as _ROLE_ASSIGNMENTS
 from models.resources.role_definitions import ROLE_DEFINITIONS as _ROLE_DEFINITIONS
 
+_PRIVILEGED: Final = """cross join lateral (
+       select string_agg(l.source, ', ' order by l.source) as sources
+         from (select r.source from analytics.privileged_roles r
+                where r.template_id = t.template_id and r.is_counted
+                union
+               select a.source from analytics.privileged_actions a
+                where a.is_counted and t.is_built_in is not true
+                  and jsonb_path_exists(t.role_permissions,
+                        '$[*].allowedResourceActions[*] ? (@ == $action)',
+                        jsonb_build_object('action', a.action))) l) x"""
+
 ROLE_DEFINITIONS: Final = AnalyticsView(
     "role_definitions",
     "Directory roles, built-in and custom",
@@ -25,10 +36,24 @@ ROLE_DEFINITIONS: Final = AnalyticsView(
             "version",
             *SEEN,
         ),
+        further=(
+            Column(
+                "is_privileged",
+                "x.sources is not null",
+                "whether a list of analytics.privileged_roles has it, or, of a role of the"
+                " customer's own, whether it allows one of analytics.privileged_actions",
+            ),
+            Column(
+                "counted_by",
+                "x.sources",
+                "the sources of these lists, with commas between them; null where it does not count"
+                " as privileged",
+            ),
+        ),
         apart=("role_permissions",),
         defaults={"is_enabled": True},
     ),
-    from_table(_ROLE_DEFINITIONS),
+    from_table(_ROLE_DEFINITIONS, (_PRIVILEGED,)),
     key=("connection_id", "id"),
 )
 

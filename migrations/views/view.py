@@ -147,3 +147,16 @@ def join_named(table: str, alias: str, column: str, kind: str = "left join") -> 
         f"{kind} directory.{table} {alias}"
         f" on {alias}.connection_id = t.connection_id and {alias}.id = t.{column}"
     )
+
+
+def render_fresh_at(alias: str, *resources: str) -> str:
+    """Return a query of the time as new as which the rows of all resources are at least.
+
+    Those aside that are off or not licensed; null where another one was never read.
+    """
+    names = ", ".join(f"'{one}'" for one in resources)
+    return (
+        "select case when bool_and(f.fresh_at is not null) then min(f.fresh_at) end"
+        f" from analytics.freshness f where f.connection_id = {alias}.connection_id"
+        f" and f.resource in ({names}) and f.phase not in ('off', 'not_licensed')"
+    )

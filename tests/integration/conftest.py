@@ -9,6 +9,7 @@ from sandbox.tenant import Nango, Server
 from tests.integration.test_relay import RelayEnvironment
 from tests.support.analysts import Analysts, mirror_customers
 from tests.support.databases import DatabaseFactory
+from tests.support.story import StoryMirror, mirror_story
 from worker.sync.runtime import Runtime
 
 
@@ -27,3 +28,9 @@ def environment(runtime: Runtime, nango: Nango, servers: Servers) -> Iterator[Re
 def analysts(cluster: DatabaseFactory, nango_server: Server) -> Iterator[Analysts]:
     """Two mirrored customers, for tests that only read."""
     yield from mirror_customers(cluster, nango_server)
+
+
+@pytest.fixture(scope="session")
+def alpine(cluster: DatabaseFactory, nango_server: Server) -> Iterator[StoryMirror]:
+    """The simulated story, mirrored, for tests that only read."""
+    yield from mirror_story(cluster, nango_server)

@@ -17,6 +17,7 @@ from sqlalchemy import Table, func, select
 from models.base import metadata
 from models.epoch import epochs
 from models.known_resource import known_resources
+from models.privilege import privileged_actions, privileged_permissions, privileged_roles
 from models.product_name import product_names
 from models.run import RunState
 from worker.core.settings import Settings
@@ -26,6 +27,12 @@ from worker.sync.report import SyncReport
 from worker.sync.run import run_to_end
 from worker.sync.runtime import Runtime
 from worker.wiring import close_runtime, open_runtime
+
+_SHIPPED: Final = (
+    *(epochs, known_resources, product_names),
+    *(privileged_roles, privileged_actions, privileged_permissions),
+)
+"""Tables that each database has filled before a sync."""
 
 _VALID_SECONDS: Final = 60
 """How old a copied sync may be: nothing of it is due before five minutes."""
@@ -101,7 +108,7 @@ def _read(url: str) -> _Written:
     rows, at = {}, time.monotonic()
     with psycopg.connect(url) as connection:
         for table in metadata.tables.values():
-            if table not in (epochs, known_resources, product_names):  # each database has its own
+            if table not in _SHIPPED:
                 name, columns = _name(table)
                 statement = SQL("copy (select {} from {}) to stdout").format(columns, name)
                 with connection.cursor().copy(statement) as copy:

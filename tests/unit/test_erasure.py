@@ -345,6 +345,15 @@ SAFE = {
     "sync.service_state": dict.fromkeys(("name", "value"), "of the service as a whole"),
     "history.subscribed_skus_samples": {"id": "products: no sampled resource is about people"},
     "analytics.product_names": dict.fromkeys(("sku_id", "name"), "Microsoft's products"),
+    "analytics.privileged_roles": dict.fromkeys(
+        ("template_id", "source", "role_name"), "roles of Microsoft's, and whose list has them"
+    ),
+    "analytics.privileged_actions": dict.fromkeys(
+        ("action", "source", "meaning"), "what roles may allow, and whose list has it"
+    ),
+    "analytics.privileged_permissions": dict.fromkeys(
+        ("permission", "source", "meaning"), "what applications may do, and whose list has it"
+    ),
     "events.change_events": {
         **dict.fromkeys(("resource", "change"), WORD),
         "event_id": "made at random",

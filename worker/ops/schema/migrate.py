@@ -28,6 +28,7 @@ from worker.store.errors import get_sql_state, translate_error
 from worker.store.indexes import rebuild_invalid_indexes
 from worker.store.migration_lock import LockWaitObserver, MigrationLimits, lock_migration
 from worker.store.schema_version import FOLDER, list_revisions, load_revision_in
+from worker.store.state.privileges import store_privileges
 from worker.store.state.product_names import store_product_names
 from worker.store.state.register import register_resources
 
@@ -89,6 +90,7 @@ def _run_migrations(engine: Engine, asked: str, on_step: OnStep) -> tuple[str | 
             ensure_partitions(db)
             register_resources(db)
             store_product_names(db)
+            store_privileges(db)
         _install_views(engine, wanted, grants)
     return before, wanted
 
