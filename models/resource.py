@@ -260,7 +260,10 @@ class Resource:
     @cached_property
     def partition(self) -> Property | None:
         """The property by which a walk may go, one query for each object that it references."""
-        names = {way.filtered_by for way in self.sources.values()} - {""}
+        ways = self.sources.values()
+        names = {way.filtered_by for way in ways} | {
+            way.below.property for way in ways if way.below
+        }
         return next((one for one in self.properties if one.name in names), None)
 
     @cached_property

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 IntervalName: TypeAlias = Literal[
     "delta_seconds",
@@ -12,6 +12,7 @@ IntervalName: TypeAlias = Literal[
     "sites_seconds",
     "daily_seconds",
     "app_roles_seconds",
+    "other_app_roles_seconds",
 ]
 """Settings with the seconds between two reads."""
 
@@ -26,6 +27,27 @@ class Mode(StrEnum):
     """Sites if the complete list is refused: best effort, never complete."""
     LIST_ONLY = "list_only"
     """Users and groups if the tenant offers no delta."""
+
+
+class ColumnValue(NamedTuple):
+    """A column, and a value in it."""
+
+    column: str
+    value: str
+
+
+class Below(NamedTuple):
+    """A list below each object of another resource: ``{parent}`` in the path stands for its key.
+
+    All of them together are one walk, which begins once that resource has been read completely.
+    """
+
+    property: str
+    """Holds the key of the object below which an object is listed; it references its resource."""
+    probe_path: str
+    """A list of the same kind that every tenant has, for a probe."""
+    omits: ColumnValue | None = None
+    """Which objects have no list that is read here."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +73,8 @@ class Source:
     """Whether the relations are listed object by object, after the objects."""
     filtered_by: str = ""
     """Property to filter by, one query for each object that it references."""
+    below: Below | None = None
+    """The other resource below whose objects the lists are."""
     best_effort: str = ""
     """Why a walk is never complete, for the operator; an object that it misses may exist."""
 

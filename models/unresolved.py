@@ -24,6 +24,8 @@ class PartKind(StrEnum):
     """The parents that an object is a member of."""
     ASSIGNMENTS = "assignments"
     """The assignments of one role definition."""
+    LIST = "list"
+    """The list below one object of another resource; the resource is that of what it lists."""
 
 
 class Part(NamedTuple):

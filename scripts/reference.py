@@ -18,6 +18,7 @@ from models.resources import RESOURCES
 from models.source import Source
 from worker.core.settings import SETTINGS
 from worker.delivery.asyncapi import build_document
+from worker.graph.client import MAX_BATCH_ITEMS
 from worker.web.endpoint import Exemption
 from worker.web.openapi import render_document
 from worker.web.routes import ENDPOINTS
@@ -122,6 +123,8 @@ def _render_costs(resource: Resource) -> str:
 def _explain_rest(resource: Resource) -> str:
     if resource.is_edge:
         return f"none, with `{resource.parent}`"
+    if resource.source.below:
+        return _explain_lists(resource)
     if resource.source.follows_delta:
         if resource.source.full_walk == "daily_seconds":
             return f"none beyond the one; once a day 1 for each {resource.source.page_size:,}"
@@ -133,11 +136,17 @@ def _explain_first_load(resource: Resource) -> str:
     source = resource.source
     if resource.is_edge:
         return f"none, with `{resource.parent}`"
+    if source.below:
+        return _explain_lists(resource)
     if source.takes_token:
         return f"2, and 1 for each {source.page_size:,}"
     if source.page_size and not source.follows_delta:
         return f"1 for each {source.page_size:,}"
     return "1 for each page, as large as Graph chooses"
+
+
+def _explain_lists(resource: Resource) -> str:
+    return f"1 for each {MAX_BATCH_ITEMS} of `{resource.partitioned_by}`"
 
 
 def render_asyncapi() -> str:

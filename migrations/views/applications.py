@@ -9,12 +9,16 @@ from migrations.views.view import (
     AnalyticsView,
     Column,
     from_table,
+    from_tables,
     join_named,
     show_columns,
 )
 from models.resources.app_role_assignments import APP_ROLE_ASSIGNMENTS as _APP_ROLE_ASSIGNMENTS
 from models.resources.oauth2_permission_grants import (
     OAUTH2_PERMISSION_GRANTS as _OAUTH2_PERMISSION_GRANTS,
+)
+from models.resources.other_app_role_assignments import (
+    OTHER_APP_ROLE_ASSIGNMENTS as _OTHER_APP_ROLE_ASSIGNMENTS,
 )
 from models.resources.service_principals import SERVICE_PRINCIPALS as _SERVICE_PRINCIPALS
 
@@ -74,13 +78,12 @@ SERVICE_PRINCIPALS: Final = AnalyticsView(
 
 APP_ROLE_ASSIGNMENTS: Final = AnalyticsView(
     "app_role_assignments",
-    "Application permissions of Microsoft Graph that are held",
+    "App roles that are held: application permissions of Microsoft Graph, and the roles of other"
+    " applications where these are mirrored",
     (
         *CUSTOMER,
         Column("id", "t.id", "the id of the assignment"),
-        Column(
-            "principal_id", "t.principal_id", f"who holds the permission{_NOT_SENT}", personal=True
-        ),
+        Column("principal_id", "t.principal_id", f"who holds the role{_NOT_SENT}", personal=True),
         Column(
             "principal_name",
             "coalesce(p.display_name, u.display_name, g.display_name)",
@@ -99,20 +102,24 @@ APP_ROLE_ASSIGNMENTS: Final = AnalyticsView(
         Column(
             "resource_id",
             "t.resource_id",
-            f"the service principal whose permission it is{_NOT_SENT}",
+            f"the service principal whose role it is{_NOT_SENT}",
             references="service_principals",
         ),
         Column(
             "resource_name",
             "r.display_name",
-            f"the name of the application whose permission it is{_NOT_MIRRORED}",
+            f"the name of the application whose role it is, such as Microsoft Graph{_NOT_MIRRORED}",
         ),
-        Column("app_role_id", "t.app_role_id", f"the id of the permission{_NOT_SENT}"),
+        Column(
+            "app_role_id",
+            "t.app_role_id",
+            f"the id of the role; all zeros is access without one{_NOT_SENT}",
+        ),
         Column(
             "permission",
             """(select role.one ->> 'value' from jsonb_array_elements(r.app_roles) as role (one)
           where role.one ->> 'id' = t.app_role_id::text limit 1)""",
-            "the name of the permission, such as Mail.Read; null where it has none or the"
+            "the name of the role or permission, such as Mail.Read; null where it has none or the"
             " application whose it is is not mirrored",
         ),
         Column(
@@ -122,8 +129,8 @@ APP_ROLE_ASSIGNMENTS: Final = AnalyticsView(
         ),
         *SINCE,
     ),
-    from_table(
-        _APP_ROLE_ASSIGNMENTS,
+    from_tables(
+        (_APP_ROLE_ASSIGNMENTS, _OTHER_APP_ROLE_ASSIGNMENTS),
         (
             join_named("service_principals", "r", "resource_id"),
             join_named("service_principals", "p", "principal_id"),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from models.property import BOOLEAN, GUID, Property
-from models.resource import Resource
+from models.resource import OWNER, Resource
 
 SCHEMA: Final = "analytics"
 
@@ -89,6 +89,9 @@ LIVE: Final = """
 """Ends the source of a view of live rows ``t`` of connections that are not retired."""
 
 
+_USED_BOOKKEEPING: Final = ("first_seen_at", "changed_at", "deleted_at", "live_since")
+
+
 # ---- columns of a mirrored table
 
 
@@ -139,6 +142,14 @@ def from_table(resource: Resource, joins: Iterable[str] = ()) -> str:
     """Return the source of a view with a row for each live row of a mirrored table ``t``."""
     joined = "".join(f"\n  {one.strip()}" for one in joins)
     return f"  from directory.{resource.name} t{joined}{LIVE}"
+
+
+def from_tables(resources: Sequence[Resource], joins: Iterable[str] = ()) -> str:
+    """Return the source of a view with a row for each live row of tables with the same columns."""
+    joined = "".join(f"\n  {one.strip()}" for one in joins)
+    names = ", ".join((OWNER, *resources[0].column_names, *_USED_BOOKKEEPING))
+    each = " union all ".join(f"select {names} from directory.{one.name}" for one in resources)
+    return f"  from ({each}) t{joined}{LIVE}"
 
 
 def join_named(table: str, alias: str, column: str, kind: str = "left join") -> str:

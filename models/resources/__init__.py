@@ -14,6 +14,7 @@ from models.resources.group_owners import GROUP_OWNERS
 from models.resources.groups import GROUPS
 from models.resources.managers import MANAGERS
 from models.resources.oauth2_permission_grants import OAUTH2_PERMISSION_GRANTS
+from models.resources.other_app_role_assignments import OTHER_APP_ROLE_ASSIGNMENTS
 from models.resources.role_assignment_schedule_instances import (
     ROLE_ASSIGNMENT_SCHEDULE_INSTANCES,
 )
@@ -46,6 +47,7 @@ _DECLARED: Final = (
     MANAGERS,
     SIGN_IN_ACTIVITY,
     APP_ROLE_ASSIGNMENTS,
+    OTHER_APP_ROLE_ASSIGNMENTS,
 )
 RESOURCES: Final[dict[str, Resource]] = {resource.name: resource for resource in _DECLARED}
 
@@ -107,6 +109,14 @@ EDGES_OF: Final[dict[str, tuple[EdgeEnd, ...]]] = {
 }
 """The edges that connect each resource's objects: they end with an object that is deleted."""
 
+BELOW: Final[dict[str, tuple[Resource, ...]]] = {
+    name: tuple(
+        one for one in STREAMED if one.source.below is not None and one.partitioned_by == name
+    )
+    for name in RESOURCES
+}
+"""The resources that are lists below the objects of each resource."""
+
 EDGE_ENDS: Final = frozenset(name for name, found in EDGES_OF.items() if found)
 """Names of the resources whose objects edges connect."""
 
@@ -130,7 +140,9 @@ def list_unknown_names(resource: Resource) -> Iterator[str]:
         *phrased,
         *(one for p in resource.properties for one in p.derived_from),
     }
-    own |= {way.filtered_by for way in resource.sources.values() if way.filtered_by}
+    ways = resource.sources.values()
+    own |= {way.filtered_by for way in ways if way.filtered_by}
+    own |= {way.below.property for way in ways if way.below}
     yield from sorted(own - properties)
     others = {resource.parent} if resource.edge else set()
     others |= {one for p in resource.properties for one in p.references}
@@ -161,6 +173,31 @@ def _check_edge(resource: Resource) -> None:
         )
 
 
+def _check_below(resource: Resource) -> None:
+    below = resource.source.below
+    if below is None:
+        return
+    parents = RESOURCES[resource.partitioned_by]
+    names = list(RESOURCES)
+    if (
+        names.index(parents.name) > names.index(resource.name)
+        or parents.key_columns[0].type != GUID
+    ):
+        raise ValueError(
+            f"models/resources/{resource.name}.py: {parents.name} must be registered before it, and"
+            " have a GUID as its key"
+        )
+    if "{parent}" not in resource.source.path or below.property not in resource.address:
+        raise ValueError(
+            f"models/resources/{resource.name}.py: its path needs {{parent}}, and the path of one"
+            f" object {{{below.property}}}"
+        )
+    if below.omits and below.omits.column not in parents.column_names:
+        raise ValueError(
+            f"models/resources/{resource.name}.py: {parents.name} has no {below.omits.column}"
+        )
+
+
 for _resource in RESOURCES.values():
     _check_fallbacks(_resource)
     if _unknown := list(list_unknown_names(_resource)):
@@ -168,4 +205,5 @@ for _resource in RESOURCES.values():
             f"models/resources/{_resource.name}.py names {', '.join(_unknown)}, unknown"
         )
     _check_edge(_resource)
+    _check_below(_resource)
     _ = _resource.record  # built here, before threads ask for it

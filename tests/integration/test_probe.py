@@ -272,14 +272,30 @@ def test_an_item_that_is_throttled_ends_the_probe_with_what_is_known(ask: Asker)
 def test_nothing_is_asked_or_judged_of_a_resource_that_is_off(
     ask: Asker, resource: Resource
 ) -> None:
-    alike = {one.name for one in STREAMED if one.source.path == resource.source.path}
+    path = path_of(resource)
+    alike = {one.name for one in STREAMED if path_of(one) == path}
     off = alike | {edge.name for one in alike for edge in EDGES_IN[one]}
     options = TenantOptions(refused_resources=alike)
     scope = ProbeScope(off=frozenset(off))
     ask(Tenant(seed=41, users=5, groups=2, options=options), scope=scope)
     assert ask.outcome is ProbeOutcome.YES
-    asked, own = list_targets(ask.nango), resource.source.path.strip("/")
+    asked, own = list_targets(ask.nango), path.strip("/")
     assert not [one for one in asked if f"{one}/".startswith(f"{own}/")]
+
+
+def path_of(resource: Resource) -> str:
+    """What a probe asks for: of lists below other objects one that every tenant has."""
+    below = resource.source.below
+    return below.probe_path if below else resource.source.path
+
+
+def test_what_needs_another_resource_that_is_off_is_not_asked_for(ask: Asker) -> None:
+    ask(Tenant(seed=41, users=5, groups=2), scope=ProbeScope(off=frozenset({"service_principals"})))
+    found = ask.finding("other app role assignments can be read")
+    assert (found.verdict, found.needed) == (Verdict.UNKNOWN, False)
+    assert found.seen == "not asked: service_principals is off"
+    assert "until service_principals is switched on" in found.does
+    assert "other_app_role_assignments" not in ask.answers.items
 
 
 def list_targets(nango: Nango) -> list[str]:

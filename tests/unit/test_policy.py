@@ -42,6 +42,7 @@ def test_wishes_within_bounds_are_granted() -> None:
         "roles_seconds": 604_800,
         "sites_seconds": 300,
         "app_roles_seconds": 300,
+        "other_app_roles_seconds": 3600,
         "full_walk_seconds": 3600,
         "guard_percent": 100,
         "guard_rows": 0,
@@ -95,7 +96,8 @@ def test_a_bad_wish_does_not_cost_a_good_one() -> None:
     assert problem == (
         "delta_seconds must be a whole number from 60 to 86400, not 'x'; 'zzz' is not a setting "
         "(enabled, delta_seconds, roles_seconds, sites_seconds, daily_seconds, app_roles_seconds, "
-        "full_walk_seconds, guard_percent, guard_rows, initial_events, resources, leave_out)"
+        "other_app_roles_seconds, full_walk_seconds, guard_percent, guard_rows, initial_events, "
+        "resources, leave_out)"
     )
 
 

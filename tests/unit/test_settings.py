@@ -32,6 +32,7 @@ def test_without_an_environment_the_defaults_stand() -> None:
     assert settings.roles_filtered_seconds == 3600
     assert settings.sites_seconds == 6 * 3600
     assert settings.app_roles_seconds == 3600
+    assert settings.other_app_roles_seconds == 86_400
     assert settings.first_full_walk_seconds == 24 * 3600
     assert settings.full_walk_seconds == 7 * 24 * 3600
     assert settings.slice_seconds == 60

@@ -23,6 +23,9 @@ THROTTLED: Final = f"{GRAPH_ANSWERED} 429"
 SLOWED_DOWN: Final = "Graph asks to slow down"
 BUDGET_SPENT: Final = "Nango's budget of calls a minute is spent for now"
 
+NEEDS: Final = "needs"
+"""Begins the reason of a resource that is read below the objects of another one."""
+
 NANGO_AWAY: Final = "Nango is unavailable"
 
 _ACCESS_REASONS: Final = frozenset({ACCESS_REJECTED, ACCESS_NOT_RENEWED, ACCESS_NOT_RENEWED_NOW})
@@ -62,3 +65,8 @@ def is_not_licensed(reason: str | None) -> bool:
 def is_nango_away(reason: str | None) -> bool:
     """Whether Nango did not work."""
     return reason is not None and reason.startswith(NANGO_AWAY)
+
+
+def is_waiting_for_other(reason: str | None) -> bool:
+    """Whether a resource waits for another one, below whose objects it is read."""
+    return reason is not None and reason.startswith(f"{NEEDS} ")

@@ -7,7 +7,13 @@ from typing import Final
 from models.resources import RESOURCES
 from worker.conditions.condition import Code, Condition, Severity
 from worker.conditions.facts import ConnectionFacts, StreamFacts
-from worker.conditions.reasons import is_budget_spent, is_nango_away, is_not_offered, is_throttled
+from worker.conditions.reasons import (
+    is_budget_spent,
+    is_nango_away,
+    is_not_offered,
+    is_throttled,
+    is_waiting_for_other,
+)
 from worker.conditions.texts import build_condition, write_permission_text
 from worker.core.time_text import render_count, render_moment
 
@@ -21,6 +27,8 @@ def judge_stream(facts: ConnectionFacts, stream: StreamFacts, now: datetime) -> 
         yield _judge_refused(facts, stream, now)
     elif stream.is_held:
         yield _judge_held(facts, stream)
+    elif stream.is_waiting and is_waiting_for_other(stream.reason):
+        yield _judge_waiting_for_other(facts, stream)
     elif stream.is_waiting and not _is_explained_elsewhere(stream):
         yield _judge_waiting(facts, stream, now)
     drift = count_drift(stream)
@@ -125,5 +133,19 @@ def _judge_waiting(facts: ConnectionFacts, stream: StreamFacts, now: datetime) -
         f"{stream.resource} waits: {stream.reason}; tried again {again}",
         f"it is tried again by itself; 'tenant-mirror resync {facts.id} --resource "
         f"{stream.resource}' tries it at once",
+        resource=stream.resource,
+    )
+
+
+def _judge_waiting_for_other(facts: ConnectionFacts, stream: StreamFacts) -> Condition:
+    """Return that a resource is read below the objects of another one, which cannot be read."""
+    other = RESOURCES[stream.resource].partitioned_by
+    return build_condition(
+        facts,
+        Code.SYNC_FAILING,
+        Severity.INFO,
+        f"{stream.resource} is not read: it {stream.reason}; its rows stay as they are",
+        f"nothing while {other} is read for the first time, or if it is refused for another reason "
+        f"shown here; else switch {other} on, or {stream.resource} off",
         resource=stream.resource,
     )

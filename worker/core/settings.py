@@ -125,6 +125,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename=_name_variable)
         PositiveInt,
         Meta(description="seconds between two reads of the application permissions"),
     ] = 3600
+    other_app_roles_seconds: Annotated[
+        PositiveInt,
+        Meta(description="seconds between two reads of who may use which application"),
+    ] = 86_400
     full_walk_seconds: Annotated[
         int, Meta(ge=60, description="seconds between two full walks of users and groups")
     ] = 604_800

@@ -89,6 +89,18 @@ class Page:
         """How many objects and edges it removes."""
         return len(self.removed) + sum(len(one.removed) for one in self.edges.values())
 
+    def add(self, other: "Page") -> None:
+        """Add the objects of another page, without its links and its digest."""
+        self.count += other.count
+        self.skipped += other.skipped
+        self.rejects += other.rejects
+        self.unchanged += other.unchanged
+        self.conflicts |= other.conflicts
+        self.rows |= other.rows
+        self.undecoded |= other.undecoded
+        self.removed |= other.removed
+        self.faults |= other.faults
+
     def drop(self, key: str) -> None:
         """Remove an object's row."""
         self.rows.pop(key, None)

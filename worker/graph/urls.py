@@ -36,6 +36,13 @@ def build_listing_url(
     return f"{GRAPH_URL}{source.path}{joint if query else ''}{'&'.join(query)}"
 
 
+def build_below_url(
+    resource: Resource, parent: str, without: Collection[str] = (), *, top: int | None = None
+) -> str:
+    """Return the first URL of the list below one object of another resource."""
+    return build_listing_url(resource, without, top=top).replace("{parent}", quote(parent))
+
+
 def build_delta_url(
     resource: Resource, without: Collection[str] = (), *, top: int | None = None
 ) -> str:

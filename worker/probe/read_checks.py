@@ -24,7 +24,7 @@ from worker.probe.findings import (
     name_edge,
     pluralize,
 )
-from worker.probe.further import FURTHER, name_delta
+from worker.probe.further import FURTHER, find_missing_parents, name_delta
 from worker.probe.requests import NO_DELTA_STATUSES
 from worker.probe.scope import ProbeScope
 from worker.rows.shape import get_shape
@@ -217,6 +217,9 @@ def check_further_resource(answers: ProbeAnswers, *, resource: Resource) -> Find
     """Check that a resource can be read that has no steps of its own."""
     noun = resource.name.replace("_", " ")
     name = f"{noun} can be read"
+    if missing := find_missing_parents(resource, answers.scope):
+        does = f"waits until {missing} is switched on as well"
+        return Finding(name, Verdict.UNKNOWN, f"not asked: {missing} is off", does)
     verdict, seen = judge_call(answers, resource.name)
     if verdict is not Verdict.HOLDS:
         return _build_unread(answers, name, resource.name)

@@ -40,7 +40,7 @@ def advance_page(
         loop_mark=choose_loop_mark(stream, page),
         slow_pages=0,
         incomplete=stream.incomplete or has_unknown_objects(page),
-        walk_started_at=(moment if stream.page_no == 0 else stream.walk_started_at) or moment,
+        walk_started_at=(None if _begins(stream) else stream.walk_started_at) or moment,
         reason=stream.reason if stream.is_held else None,
     )
     if not page.is_last:
@@ -48,6 +48,11 @@ def advance_page(
     if stream.phase is Phase.LISTING:
         return complete_walk(after, page.delta_link, moment)
     return complete_round(after, page.delta_link, moment, policy, jitter)
+
+
+def _begins(stream: Stream) -> bool:
+    """Whether a walk or round begins with its first page; lists below others began before."""
+    return stream.page_no == 0 and not stream.source.below
 
 
 def has_unknown_objects(page: Page) -> bool:

@@ -13,6 +13,7 @@ from typing import Final
 from models.stream import Phase
 from worker.core.errors import MirrorError, ResourceRefused, RetryLater
 from worker.store.state.streams import Stream
+from worker.sync.sources.lists_below import shrink_lists
 from worker.sync.sources.members import parse_member_cursor, shrink_member_pages
 from worker.sync.sources.pages import DEFAULT_PAGE_SIZE
 from worker.sync.state import replace_round_by_walk, start_walk, switch_to_lists
@@ -92,7 +93,7 @@ def has_exhausted_attempts(stream: Stream, error: MirrorError, now: datetime) ->
         return True
     if stream.phase is Phase.DELTA:
         return stream.fresh_at is not None and now - stream.fresh_at > STALE_ROUND_AGE
-    if parse_member_cursor(stream.next_link) is not None:
+    if stream.source.below or parse_member_cursor(stream.next_link) is not None:
         return True
     return stream.page_no == 0 or stream.slow_pages + 1 >= MIDWALK_ATTEMPTS
 
@@ -111,6 +112,8 @@ def shrink_page(stream: Stream, error: MirrorError, moment: datetime) -> Stream 
     if parse_member_cursor(stream.next_link) is not None:
         link = shrink_member_pages(stream.next_link or "", stream.carried_edges, size)
         return replace(after, next_link=link)
+    if stream.source.below:
+        return replace(after, next_link=shrink_lists(after, stream.next_link or ""))
     since = stream.walk_started_at or moment
     return start_walk(after, since, None, is_drift_measured=stream.drift is not None)
 

@@ -30,6 +30,7 @@ class Policy:
     sites_seconds: float = 21_600
     daily_seconds: float = 86_400
     app_roles_seconds: float = 3600
+    other_app_roles_seconds: float = 86_400
     full_walk_seconds: float = 604_800
     first_full_walk_seconds: float = 86_400
     cursor_days: float = 6
@@ -86,6 +87,7 @@ class CustomerSettings(msgspec.Struct):
     sites_seconds: Annotated[int, Meta(ge=300, le=604_800)] | UnsetType = UNSET
     daily_seconds: Annotated[int, Meta(ge=3600, le=604_800)] | UnsetType = UNSET
     app_roles_seconds: Annotated[int, Meta(ge=300, le=604_800)] | UnsetType = UNSET
+    other_app_roles_seconds: Annotated[int, Meta(ge=3600, le=604_800)] | UnsetType = UNSET
     full_walk_seconds: Annotated[int, Meta(ge=3600, le=2_592_000)] | UnsetType = UNSET
     guard_percent: Annotated[int, Meta(ge=1, le=100)] | UnsetType = UNSET
     guard_rows: Annotated[int, Meta(ge=0, le=1_000_000)] | UnsetType = UNSET

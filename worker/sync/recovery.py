@@ -13,11 +13,17 @@ from typing import Final, TypeAlias
 from models.stream import Phase
 from worker.core.errors import (
     BudgetExhausted,
+    ConfigurationError,
+    ConnectionBroken,
     CursorExpired,
+    LeaseLost,
     MirrorError,
     NotLicensed,
+    Outage,
     ResourceRefused,
     RetryLater,
+    ServerUnavailable,
+    StorageFull,
 )
 from worker.graph.errors import LOCKED_STATUS
 from worker.graph.unknown_properties import can_be_about_property, find_named_properties
@@ -36,6 +42,16 @@ from worker.sync.state import (
     switch_mode,
     switch_to_lists,
 )
+
+SLICE_ENDING_ERRORS: Final = (
+    ConfigurationError,
+    ConnectionBroken,
+    LeaseLost,
+    ServerUnavailable,
+    StorageFull,
+    Outage,
+)
+"""Errors that are not about a single stream: they end the slice."""
 
 RETRY_PAUSES: Final = (0.5, 1.0, 2.0)
 """Seconds before each further attempt at a refused request."""
@@ -171,7 +187,7 @@ class StreamRecovery:
     ) -> FindRefusedProperties | None:
         """Search for refused properties, once in a slice, if the refusal may be about one."""
         unclear = _selects_properties(stream) and can_be_about_property(stream.resource, error)
-        if self._has_searched or not unclear:
+        if self._has_searched or not unclear or stream.source.below:
             return None
         self._has_searched = True
         return FindRefusedProperties()

@@ -25,7 +25,13 @@ from worker.store.state.unresolved import has_unresolved, summarize_unresolved
 from worker.store.sweep.removals import count_removals
 from worker.sync.connections.identity import mark_recovered, open_connection
 from worker.sync.context import SliceContext
-from worker.sync.plan import StreamStep, rank_for_opening, schedule_property_walk
+from worker.sync.parents import hold_back
+from worker.sync.plan import (
+    StreamStep,
+    choose_step,
+    rank_for_opening,
+    schedule_property_walk,
+)
 from worker.sync.preemption import build_preemption_check
 from worker.sync.recheck.recheck import (
     run_recheck,
@@ -94,6 +100,7 @@ def sync_streams(
     if due:
         context.is_preempted = build_preemption_check(context)
         _run_streams(context, due)
+        _run_followers(context, [one for one in streamings if one not in due])
     unfinished = any(one.step is not StreamStep.WAIT for one in streamings)
     errors = {one.stream.name: one.error for one in streamings if one.error is not None}
     streams = {one.stream.name: one.stream for one in streamings}
@@ -121,7 +128,7 @@ def update_outcome(tx: Transaction, context: SliceContext, outcome: SliceOutcome
 
 
 def _build_runners(context: SliceContext, starting_state: StartingState) -> list[StreamRunner]:
-    streamings = []
+    streamings: dict[str, StreamRunner] = {}
     context.has_unresolved = starting_state.has_unresolved
     noted = {resource for resource, _ in starting_state.quarantined_counts}
     for name, known in starting_state.streams.items():
@@ -131,8 +138,27 @@ def _build_runners(context: SliceContext, starting_state: StartingState) -> list
             context.unobserved_streams.add(name)
         names = [resource.name for resource in stream.carried_resources]
         waiting = sum(starting_state.pending_removals.get((one, False), 0) for one in names)
-        streamings.append(StreamRunner(context, stream, waiting, context.started_at))
-    return streamings
+        parents = streamings.get(stream.resource.partitioned_by) if stream.source.below else None
+        if parents is not None:
+            # As stored: one that was refused is about to be tried again.
+            stored = starting_state.streams[parents.stream.name]
+            stream = _follow_parents(context, stream, stored, waiting)
+        runner = StreamRunner(context, stream, waiting, context.started_at, parents)
+        streamings[name] = runner
+    return list(streamings.values())
+
+
+def _follow_parents(
+    context: SliceContext, stream: Stream, parents: Stream, pending_removals: int
+) -> Stream:
+    """Save that a stream waits for its parents, or no longer."""
+    moment = context.started_at
+    step = choose_step(stream, context.request, moment, context.policy, pending_removals)
+    after = hold_back(stream, parents, moment, is_wanted=step is not StreamStep.WAIT)
+    if after != stream:
+        with context.open_transaction() as tx:
+            save_stream(tx, stream, after)
+    return after
 
 
 def _release_hold_if_empty(
@@ -229,6 +255,16 @@ def _run_streams(context: SliceContext, due: list[StreamRunner]) -> None:
         ThreadPoolExecutor(2 * number, "call") as calls,
     ):
         _FetchLoop(pool, calls, context).run(due)
+
+
+def _run_followers(context: SliceContext, others: list[StreamRunner]) -> None:
+    """Run the streams that have waited for others of this slice."""
+    while not context.should_stop():
+        ready = [one for one in others if one.resume()]
+        if not ready:
+            return
+        _run_streams(context, ready)
+        others = [one for one in others if one not in ready]
 
 
 def _prepare_fetch(one: StreamRunner) -> Fetch | None:

@@ -9,19 +9,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import assert_never
 
-from worker.core.errors import (
-    ConfigurationError,
-    ConnectionBroken,
-    LeaseLost,
-    MalformedObject,
-    MirrorError,
-    NotLicensed,
-    Outage,
-    ServerUnavailable,
-    StorageFull,
-)
+from worker.core.errors import MalformedObject, MirrorError, NotLicensed
 from worker.core.process.failpoints import hit_failpoint
-from worker.graph.links import path_from_link
 from worker.nango.response import ApiResponse
 from worker.store.state.quarantine import delete_unreadable
 from worker.store.state.streams import Stream, save_stream
@@ -31,6 +20,7 @@ from worker.sync.finish.removals import apply_round_removals
 from worker.sync.finish.sweep_runner import SweepRunner
 from worker.sync.loading.load import load_page
 from worker.sync.page_size import grow_page, is_listing_members
+from worker.sync.parents import must_wait
 from worker.sync.plan import (
     StreamStep,
     choose_step,
@@ -40,6 +30,7 @@ from worker.sync.plan import (
     should_retry_plain,
 )
 from worker.sync.recovery import (
+    SLICE_ENDING_ERRORS,
     CheckDelta,
     CheckPageSize,
     ContinueFrom,
@@ -49,8 +40,13 @@ from worker.sync.recovery import (
     StopStream,
     StreamRecovery,
 )
-from worker.sync.sources.fetch import FetchedPage, get_link, prepare_page_fetch
-from worker.sync.sources.members import FIRST_MEMBER_LINK, parse_member_cursor
+from worker.sync.sources.fetch import (
+    FetchedPage,
+    find_opening_path,
+    get_link,
+    prepare_page_fetch,
+)
+from worker.sync.sources.members import FIRST_MEMBER_LINK
 from worker.sync.sources.pages import (
     Fetch,
     build_first_link,
@@ -63,24 +59,20 @@ from worker.sync.sources.prefetch import PendingPage, Prefetch, Submit
 from worker.sync.sources.property_search import find_refused_properties
 from worker.sync.state import return_to_plain, start_walk
 
-SLICE_ENDING_ERRORS = (
-    ConfigurationError,
-    ConnectionBroken,
-    LeaseLost,
-    ServerUnavailable,
-    StorageFull,
-    Outage,
-)
-"""Errors that are not about a single stream: they end the slice."""
-
 
 class StreamRunner:
-    """Runs one stream as far as it gets in a slice."""
+    """Runs one stream as far as it gets in a slice, after ``parents`` if it lists what is below."""
 
     def __init__(
-        self, context: SliceContext, stream: Stream, pending_removals: int, now: datetime
+        self,
+        context: SliceContext,
+        stream: Stream,
+        pending_removals: int,
+        now: datetime,
+        parents: "StreamRunner | None" = None,
     ) -> None:
         self.context = context
+        self._parents = parents
         self.stream = stream
         self.pending_removals = pending_removals
         self.generation = 0
@@ -96,38 +88,45 @@ class StreamRunner:
         self._is_checking_delta = False
         self._prepare_check: Callable[[], Fetch] | None = None
         self.recovery = StreamRecovery(stream, now)
-        if self.step is not StreamStep.WAIT:
-            stream = replace(resume_refused(stream), out_of_budget=False)
-            interval = context.policy.get_interval(stream)
-            stream = self.stream = replace(stream, interval_seconds=interval)
-            if should_retry_plain(stream, context.request) and not is_listing_members(stream, now):
-                self.stream = return_to_plain(stream)
+        self.resume()
+
+    def resume(self) -> bool:
+        """Return whether there is something to do now; the stream is ready for it."""
+        if self.step is StreamStep.WAIT:
+            return False
+        stream = replace(resume_refused(self.stream), out_of_budget=False)
+        interval = self.context.policy.get_interval(stream)
+        stream = self.stream = replace(stream, interval_seconds=interval)
+        may_retry = not is_listing_members(stream, self._started_at)
+        if may_retry and should_retry_plain(stream, self.context.request):
+            self.stream = return_to_plain(stream)
+        return True
 
     @property
     def step(self) -> StreamStep:
-        if self._is_done:
+        if self._is_done or self._must_wait_for_parents():
             return StreamStep.WAIT
         context = self.context
         return choose_step(
             self.stream, context.request, self._started_at, context.policy, self.pending_removals
         )
 
+    def _must_wait_for_parents(self) -> bool:
+        of = self._parents
+        if of is None:
+            return False
+        return must_wait(self.stream, of.stream, are_busy=of.step is not StreamStep.WAIT)
+
     def build_opening_path(self) -> str | None:
         """Return the path to request for this stream in the opening ``$batch``, if any."""
         step = self._prepare_step()
         if step is StreamStep.TAKE_TOKEN:
             return build_token_path(self.stream)
-        if (
-            step not in (StreamStep.START_WALK, StreamStep.FETCH_PAGE)
-            or self.stream.source.filtered_by
-        ):
-            return None
-        link = (
-            build_first_link(self.stream)
-            if step is StreamStep.START_WALK
-            else get_link(self.stream)
-        )
-        return None if parse_member_cursor(link) else path_from_link(link)
+        if step is StreamStep.START_WALK:
+            return find_opening_path(self.stream, build_first_link(self.stream))
+        if step is StreamStep.FETCH_PAGE:
+            return find_opening_path(self.stream, get_link(self.stream))
+        return None
 
     def accept_opening(self, response: ApiResponse | None) -> None:
         """Accept the response from the opening call.
@@ -296,7 +295,9 @@ class StreamRunner:
         """Commit the token that covers the walk before the walk's first page is requested."""
         context = self.context
         tells = should_measure_drift(self.stream, context.request, self._started_at, context.policy)
-        after = start_walk(self.stream, context.started_at, token, is_drift_measured=tells)
+        # What lists are below may have been stored since the slice began.
+        moment = context.now if self.stream.source.below else context.started_at
+        after = start_walk(self.stream, moment, token, is_drift_measured=tells)
         with self.context.open_transaction() as tx:
             delete_seen(tx, self.stream.carried_resources)
             delete_unreadable(tx, self.stream.resource)

@@ -284,10 +284,12 @@ KINDS = (
 """Resources of which a tenant has none unless they are asked for (`KindCounts`)."""
 
 SIGN_INS, MANAGERS = "sign_in_activity", "managers"
-_PARTS_OF_USERS = (SIGN_INS, MANAGERS)
+OTHER_APP_ROLES = "other_app_role_assignments"
+"""App role assignments of other applications than Microsoft Graph; one store has all of them."""
+_PARTS_OF_OTHERS = (SIGN_INS, MANAGERS, OTHER_APP_ROLES)
 
 _SIMULATED = (USERS, GROUPS, SITES, ROLE_DEFINITIONS, ROLE_ASSIGNMENTS, *KINDS)
-_SIMULATED_NAMES = {*(one.resource for one in _SIMULATED), *_PARTS_OF_USERS}
+_SIMULATED_NAMES = {*(one.resource for one in _SIMULATED), *_PARTS_OF_OTHERS}
 
 OTHERS = tuple(build_fields(one) for one in STREAMED if one.name not in _SIMULATED_NAMES)
 """Resources without templates, options or oddities of their own: all follows from their types."""
@@ -301,5 +303,6 @@ PERMISSIONS = {
     "administrative_unit_members": ADMINISTRATIVE_UNITS.permission,
     MANAGERS: USERS.permission,
     SIGN_INS: "AuditLog.Read.All",
+    OTHER_APP_ROLES: APP_ROLE_ASSIGNMENTS.permission,
 }
 """The permission that each resource needs, by its name; what can be refused."""

@@ -48,6 +48,10 @@ class TenantOptions:
     """Whether a deleted user or group is also `@removed` in its groups' `members@delta`."""
     refused_resources: set[str] = field(default_factory=set)
     """Resources (or "organization") answered with 403 Authorization_RequestDenied."""
+    refused_service_principals: set[str] = field(default_factory=set)
+    """Service principals whose appRoleAssignedTo gets 403 Authorization_RequestDenied."""
+    time_out_app_roles_above: int = 0
+    """A page of appRoleAssignedTo with more objects than this gets 504. 0: no limit."""
     ungranted_resources: set[str] = field(default_factory=set)
     """Resources answered with 403 UnknownError, whose message is a document: its code
     PermissionScopeNotGranted, and the permissions that would do."""

@@ -271,6 +271,11 @@ class RandomChanges:
             tenant.delete_object("app_role_assignments", self._pick_id(shelf))
             return
         principals = tenant.service_principals
+        if self._rng.random() < 0.3:
+            # The first one is Microsoft Graph, whose roles people cannot have.
+            resource = self._pick(principals) or self._pick(principals)
+            tenant.assign_app_role(principals.id_at(resource), self._pick_id(tenant.users))
+            return
         role = self._rng.choice(tuple(GRAPH_ROLES.values()))
         principal = self._pick_id(principals)
         tenant.assign_app_role(principals.id_at(0), principal, role, "service_principals")

@@ -12,6 +12,7 @@ from sandbox.tenant.directory import truth as truths
 from sandbox.tenant.directory.fields import (
     MANAGERS,
     MEMBERS,
+    OTHER_APP_ROLES,
     SIGN_INS,
 )
 from sandbox.tenant.directory.filled_stores import FilledStores
@@ -56,6 +57,8 @@ class Directory(FilledStores):
     def iterate_live(self, resource: str) -> Iterator[dict[str, Any]]:
         """Yield the live objects as Graph lists them with every mirrored property selected.
 
+        `app_role_assignments` are those of all applications.
+
         For edges: the parent's id as `groupId` (or `unitId`), `@odata.type` and `id` of each live
         edge. For managers: `id` and `manager`, and for sign_in_activity: `id` and
         `signInActivity`, of each live user that has a time in it.
@@ -64,6 +67,8 @@ class Directory(FilledStores):
             yield from self._iterate_managers()
         elif resource == SIGN_INS:
             yield from self._iterate_sign_ins()
+        elif resource == OTHER_APP_ROLES:
+            yield from self._iterate_app_roles(of_graph=False)
         elif resource in self.edges:
             yield from self._iterate_edges(self.edges[resource])
         else:
@@ -109,7 +114,7 @@ class Directory(FilledStores):
         """Return count and checksum of each resource, as the module `truth` defines them.
 
         Without `hidden`, members that `TenantOptions.hide_hidden_members` hides are left out. App
-        roles are those of Microsoft Graph.
+        roles of Microsoft Graph and those of other applications are two resources.
         """
         with self.lock:
             self.end_schedules()
@@ -118,8 +123,10 @@ class Directory(FilledStores):
             }
 
     def _compute_truth(self, resource: str, *, hidden: bool) -> Truth:
-        if resource == "app_role_assignments":
-            return truths.truth_of(resource, self._iterate_graph_roles())
+        if resource in ("app_role_assignments", OTHER_APP_ROLES):
+            return truths.truth_of(
+                resource, self._iterate_app_roles(of_graph=resource != OTHER_APP_ROLES)
+            )
         if resource in (MANAGERS, SIGN_INS):
             return truths.truth_of(resource, self.iterate_live(resource))
         if resource in self.edges:
@@ -137,14 +144,16 @@ class Directory(FilledStores):
                 )
         return Truth(shelf.count_live(), total % truths.MODULUS)
 
-    def _iterate_graph_roles(self) -> Iterator[Props]:
+    def _iterate_app_roles(self, *, of_graph: bool) -> Iterator[Props]:
         graph = {
             self.service_principals.id_at(index)
             for index in self.service_principals.iterate_live()
             if self.service_principals.props_at(index).get("appId") == applications.GRAPH
         }
         return (
-            one for one in self.iterate_live("app_role_assignments") if one["resourceId"] in graph
+            one
+            for one in self.iterate_live("app_role_assignments")
+            if (one["resourceId"] in graph) is of_graph
         )
 
     def _compute_generated_truth(self, resource: str) -> tuple[RenderedTemplates, int]:

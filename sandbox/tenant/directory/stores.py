@@ -7,9 +7,11 @@ from threading import RLock
 from models.resources import RESOURCES
 from sandbox.tenant.directory.clock import TenantClock
 from sandbox.tenant.directory.fields import (
+    APP_ROLE_ASSIGNMENTS,
     FIELDS,
     GROUPS,
     KINDS,
+    OTHER_APP_ROLES,
     OTHERS,
     ROLE_ASSIGNMENTS,
     ROLE_DEFINITIONS,
@@ -188,8 +190,12 @@ class Stores(ABC):
         return tuple(self._stores)
 
     def store(self, resource: str) -> ObjectStore:
-        """Return the objects of a resource; group_members have none."""
-        return self._stores[resource]
+        """Return the objects of a resource; group_members have none.
+
+        All app roles are in one store.
+        """
+        name = APP_ROLE_ASSIGNMENTS.resource if resource == OTHER_APP_ROLES else resource
+        return self._stores[name]
 
     def index_of(self, resource: str, object_id: str) -> int:
         """Return the index of an existing object, live or not."""

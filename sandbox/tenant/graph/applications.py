@@ -3,10 +3,15 @@
 import re
 from collections.abc import Callable
 
-from sandbox.tenant.directory.fields import APP_ROLE_ASSIGNMENTS, SERVICE_PRINCIPALS, ResourceFields
+from sandbox.tenant.directory.fields import (
+    APP_ROLE_ASSIGNMENTS,
+    OTHER_APP_ROLES,
+    SERVICE_PRINCIPALS,
+    ResourceFields,
+)
 from sandbox.tenant.directory.templates.applications import GRAPH
 from sandbox.tenant.directory.templates.template import Props
-from sandbox.tenant.errors import build_not_found
+from sandbox.tenant.errors import build_denied, build_not_found
 from sandbox.tenant.graph.call import GraphCall, build_list_projection, render_object
 from sandbox.tenant.graph.lists import find_live, get_object, list_matching
 
@@ -41,6 +46,10 @@ def list_app_roles_of_resource(call: GraphCall, name: str) -> bytes:
     else:
         index = _find_service_principal(call, name)
         resource_id = call.tenant.service_principals.id_at(index)
+    options = call.tenant.options
+    if resource_id in options.refused_service_principals:
+        raise build_denied()
+    call.check_page_size(call.parse_top(options.list_page_size), options.time_out_app_roles_above)
     place = f"({name})" if _BY_APPLICATION.fullmatch(name) else f"/{name}"
     link = f"servicePrincipals{place}/appRoleAssignedTo"
     with_all = "$top" in call.query.params
@@ -61,7 +70,7 @@ def list_app_roles_of_principal(call: GraphCall, object_id: str, fields: Resourc
 
 
 def _list_app_roles(call: GraphCall, link: str, keeps: Callable[[Props], bool]) -> bytes:
-    call.check_permission("app_role_assignments")
+    call.check_permission(APP_ROLE_ASSIGNMENTS.resource, OTHER_APP_ROLES)
     call.query.check_parameters("$select", "$top")
     size = call.tenant.options.list_page_size
     return list_matching(call, link, APP_ROLE_ASSIGNMENTS, size, keeps)
@@ -70,7 +79,7 @@ def _list_app_roles(call: GraphCall, link: str, keeps: Callable[[Props], bool]) 
 def get_app_role(call: GraphCall, name: str, assignment_id: str) -> bytes:
     """/servicePrincipals/{id}/appRoleAssignedTo/{id}."""
     index = _find_service_principal(call, name)
-    call.check_permission("app_role_assignments")
+    call.check_permission(APP_ROLE_ASSIGNMENTS.resource, OTHER_APP_ROLES)
     call.query.check_parameters("$select")
     shelf = call.tenant.store("app_role_assignments")
     found = find_live(shelf, assignment_id)

@@ -3,7 +3,7 @@
 from functools import cache
 
 from models.base import DIRECTORY
-from models.resource import Resource
+from models.resource import OWNER, Resource
 from models.resources import list_member_resources
 from models.unresolved import PartKind
 from worker.store.engine import get_driver_connection
@@ -155,4 +155,17 @@ def list_restored_unseen_members(tx: Transaction, edge: Resource, since: int) ->
     with get_driver_connection(tx.db).cursor() as cursor:
         values = {"id": tx.connection_id, "since": since, "members": members}
         cursor.execute(render_for_edge(_RESTORED_UNSEEN, edge), values)
+        return [row[0] for row in cursor.fetchall()]
+
+
+def list_live_keys_below(tx: Transaction, resource: Resource, parent: str) -> list[str]:
+    """Return the keys of the live objects that are listed below an object of another resource."""
+    assert resource.partition is not None, "only lists below other objects have a parent"
+    statement = (
+        f"select {resource.key[0]}::text from {DIRECTORY}.{resource.name} where {OWNER} = %s"
+        f" and {resource.partition.name} = %s::{resource.partition.type.sql}"
+        " and deleted_at is null"
+    )
+    with get_driver_connection(tx.db).cursor() as cursor:
+        cursor.execute(statement, (tx.connection_id, parent))
         return [row[0] for row in cursor.fetchall()]

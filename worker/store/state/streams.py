@@ -156,6 +156,11 @@ class Stream:
         """Whether no walk has been complete yet, so that events belong to the first load."""
         return self.first_complete_at is None
 
+    @property
+    def is_walking_again(self) -> bool:
+        """Whether a walk is under way that most objects are expected to pass unchanged."""
+        return self.phase is Phase.LISTING and not self.is_initial
+
     def can_date_changes(self, moment: datetime) -> bool:
         """Whether a new object was absent shortly before ``moment``, so that it is really new.
 

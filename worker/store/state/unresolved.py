@@ -95,7 +95,7 @@ def _build_stream_expression() -> str:
         f"when kind = 'assignments' and resource in ({_render_names(one.partition.references)})"
         f" then '{one.name}'"
         for one in STREAMED
-        if one.partition
+        if one.partition and not one.source.below
     ]
     return f"case {' '.join(cases)} else resource end"
 
@@ -164,15 +164,22 @@ def resolve_deleted(tx: Transaction) -> None:
     """Delete the parts of objects that have been deleted meanwhile."""
     for resource in RESOURCES.values():
         objects = RESOURCES[resource.parent or resource.name]
-        kind = get_key_array_type(objects).removesuffix("[]")
-        statement = (
-            "delete from sync.unresolved u where u.connection_id = %s and u.resource = %s"
-            f" and exists (select from {DIRECTORY}.{objects.name} t"
-            f" where t.{OWNER} = u.connection_id and t.deleted_at is not null"
-            f" and t.{objects.key[0]} = case when u.kind <> 'deletions' then u.key::{kind} end)"
-        )
-        with get_driver_connection(tx.db).cursor() as cursor:
-            cursor.execute(statement, (tx.connection_id, resource.name))
+        _resolve_deleted(tx, resource, objects, "u.kind not in ('deletions', 'list')")
+        if resource.source.below:
+            _resolve_deleted(tx, resource, RESOURCES[resource.partitioned_by], "u.kind = 'list'")
+
+
+def _resolve_deleted(tx: Transaction, resource: Resource, objects: Resource, which: str) -> None:
+    """Delete the parts of a resource whose keys are those of deleted ``objects``."""
+    kind = get_key_array_type(objects).removesuffix("[]")
+    statement = (
+        "delete from sync.unresolved u where u.connection_id = %s and u.resource = %s"
+        f" and exists (select from {DIRECTORY}.{objects.name} t"
+        f" where t.{OWNER} = u.connection_id and t.deleted_at is not null"
+        f" and t.{objects.key[0]} = case when {which} then u.key::{kind} end)"
+    )
+    with get_driver_connection(tx.db).cursor() as cursor:
+        cursor.execute(statement, (tx.connection_id, resource.name))
 
 
 def resolve_assignments(tx: Transaction, parent: str, definitions: Collection[str]) -> None:
@@ -217,8 +224,14 @@ def load_sweep_exclusions(tx: Transaction, resource: Resource) -> SweepExclusion
         keys |= list_unresolved_keys(tx, resource.name, PartKind.MEMBERS)
     if not resource.partition:
         return SweepExclusions(keys, set())
-    parts = list_unresolved_keys(tx, resource.partitioned_by, PartKind.ASSIGNMENTS)
-    return SweepExclusions(keys, parts)
+    return SweepExclusions(keys, list_unanswered_parts(tx, resource))
+
+
+def list_unanswered_parts(tx: Transaction, resource: Resource) -> set[str]:
+    """Return the objects that a partitioned walk goes through and got no answer for."""
+    if resource.source.below:
+        return list_unresolved_keys(tx, resource.name, PartKind.LIST)
+    return list_unresolved_keys(tx, resource.partitioned_by, PartKind.ASSIGNMENTS)
 
 
 def summarize_unresolved(
@@ -250,7 +263,8 @@ def _render_summary(lines: list[str], number: int) -> str:
 def describe_part(part: Part) -> str:
     """Return a part in words."""
     resource = RESOURCES[part.resource]
-    noun = (resource.parent or resource.name).removesuffix("s").replace("_", " ")
+    of = resource.partitioned_by if part.kind is PartKind.LIST else resource.parent
+    noun = (of or resource.name).removesuffix("s").replace("_", " ")
     return {
         PartKind.OBJECT: f"{noun} {part.key}",
         PartKind.UNLISTED: f"{noun} {part.key}",
@@ -258,6 +272,7 @@ def describe_part(part: Part) -> str:
         PartKind.MEMBERS: f"{resource.relation} of {noun} {part.key}",
         PartKind.MEMBER_OF: f"groups of {noun} {part.key}",
         PartKind.ASSIGNMENTS: f"assignments of {noun} {part.key}",
+        PartKind.LIST: f"list of {noun} {part.key}",
     }[part.kind]
 
 

@@ -1,6 +1,7 @@
 """Keys that a full walk saw, one row per page, and their use once the walk is complete."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from functools import cache
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ from sqlalchemy import text
 
 from models.base import DIRECTORY
 from models.resource import OWNER, Resource
+from models.source import ColumnValue
 from worker.rows.copy_format import encode_array
 from worker.rows.shape import get_shape
 from worker.store.engine import get_driver_connection
@@ -149,15 +151,34 @@ def _null_columns(
 
 
 def list_live_ids(
-    db: sa.Connection, connection_id: int, resource: Resource, after: str, limit: int
+    db: sa.Connection,
+    connection_id: int,
+    resource: Resource,
+    after: str,
+    limit: int,
+    *,
+    omits: ColumnValue | None = None,
+    changed_since: datetime | None = None,
 ) -> list[str]:
-    """Return the ids of the next live objects after an id, in order."""
+    """Return the ids of the next live objects after an id, in order.
+
+    Without those that have a value that ``omits`` names, or that were stored as they are before
+    ``changed_since``.
+    """
+    values: list[object] = [connection_id, after]
+    where = ""
+    if omits is not None:
+        where += f" and {omits.column}::text is distinct from %s"
+        values.append(omits.value)
+    if changed_since is not None:
+        where += " and changed_at >= %s"
+        values.append(changed_since)
     statement = (
         f"select id from {DIRECTORY}.{resource.name} where {OWNER} = %s and id > %s::uuid"
-        f" and deleted_at is null order by {OWNER}, id limit %s"
+        f" and deleted_at is null{where} order by {OWNER}, id limit %s"
     )
     with get_driver_connection(db).cursor() as cursor:
-        cursor.execute(statement, (connection_id, after, limit))
+        cursor.execute(statement, (*values, limit))
         return [row[0] for row in cursor.fetchall()]
 
 

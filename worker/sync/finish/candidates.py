@@ -103,7 +103,7 @@ def prepare_sweep(context: SliceContext, stream: Stream) -> SweepCandidates | No
 
 def _withdraw_unanswered(tx: Transaction, stream: Stream, resource: Resource) -> None:
     """Withdraw removals of rows that were only not seen because Graph gave no answer."""
-    if stream.resource.partition:
+    if stream.resource.partition and not stream.source.below:
         resolve_assignments(tx, stream.resource.partitioned_by, stream.parts or [])
     withdraw_unanswered_removals(tx, resource)
 

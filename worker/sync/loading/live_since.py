@@ -8,15 +8,18 @@ from models.resource import Resource
 from models.resources import list_edge_ends
 from models.stream import Phase
 from models.unresolved import PartKind
+from worker.graph.page import Page
 from worker.store.lease import Transaction
 from worker.store.mirror.live_since import NOT_OBSERVED, LiveSince
 from worker.store.state.quarantine import list_quarantined_keys
 from worker.store.state.streams import Stream
-from worker.store.state.unresolved import list_unresolved_keys
+from worker.store.state.unresolved import list_unanswered_parts, list_unresolved_keys
 from worker.sync.context import SliceContext
 
 
-def find_rows_live_since(context: SliceContext, tx: Transaction, stream: Stream) -> LiveSince:
+def find_rows_live_since(
+    context: SliceContext, tx: Transaction, stream: Stream, page: Page
+) -> LiveSince:
     """Return since when the objects of a stream's page are live.
 
     New assignments cannot be distinguished from those of a role that Graph had not answered for:
@@ -24,13 +27,23 @@ def find_rows_live_since(context: SliceContext, tx: Transaction, stream: Stream)
     """
     if not stream.can_date_changes(tx.moment):
         return NOT_OBSERVED
-    if stream.source.filtered_by and context.has_unresolved:
-        parent = stream.resource.partitioned_by
-        apart = list_unresolved_keys(tx, parent, PartKind.ASSIGNMENTS)
-        if apart:
-            return NOT_OBSERVED
-    noted = context.has_quarantined.get(stream.name)
-    return LiveSince(tx.moment, list_quarantined_keys(tx, stream.name) if noted else frozenset())
+    parts: set[str] = set()
+    if context.has_unresolved and (stream.source.filtered_by or stream.source.below):
+        parts = list_unanswered_parts(tx, stream.resource)
+    if parts and stream.source.filtered_by:
+        return NOT_OBSERVED
+    unknown = _list_rows_in(stream.resource, page, parts)
+    if context.has_quarantined.get(stream.name):
+        unknown |= list_quarantined_keys(tx, stream.name)
+    return LiveSince(tx.moment, unknown)
+
+
+def _list_rows_in(resource: Resource, page: Page, parts: set[str]) -> set[str]:
+    """Return the rows of a page that belong to one of these parts of a walk."""
+    if resource.partition is None or not parts:
+        return set()
+    place = resource.column_names.index(resource.partition.name)
+    return {key for key, one in page.rows.items() if one.row[place] in parts}
 
 
 def find_members_live_since(

@@ -91,7 +91,7 @@ def _commit(
         after = advance_page(stream, page, context.started_at, context.policy, context.jitter)
         # A group is repeated on each page that has some of its members.
         new_rows = assume_new and not edges
-        begun = find_rows_live_since(context, tx, stream)
+        begun = find_rows_live_since(context, tx, stream, page)
         rows = merge_rows(
             tx,
             stream.resource,

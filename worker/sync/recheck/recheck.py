@@ -47,6 +47,7 @@ from worker.store.state.unresolved import (
 )
 from worker.sync.context import SliceContext
 from worker.sync.finish.removals import apply_round_removals
+from worker.sync.parents import explain_wait
 from worker.sync.recheck.edges import (
     EdgeAnswers,
     EdgeDoubts,
@@ -54,6 +55,7 @@ from worker.sync.recheck.edges import (
     load_edge_doubts,
     store_edge_answers,
 )
+from worker.sync.recheck.lists import recheck_lists_below
 from worker.sync.recheck.objects import store_objects
 from worker.sync.recheck.parents import recheck_parents, recheck_restored_parents
 from worker.sync.sources.by_id import GONE_STATUSES, Address, load_addresses
@@ -76,9 +78,11 @@ class Recheck:
     unresolved_kinds: dict[str, dict[str, PartKind]] = field(default_factory=dict)
     left_out: dict[str, Sequence[str]] = field(default_factory=dict)
     """Properties that are not asked for, by resource."""
+    lists: dict[str, list[str]] = field(default_factory=dict)
+    """Objects of another resource whose lists are unanswered, by the resource that they list."""
 
     def __bool__(self) -> bool:
-        return bool(self.object_addresses) or any(self.edges.values())
+        return bool(self.object_addresses or self.lists) or any(self.edges.values())
 
 
 @dataclass
@@ -102,7 +106,25 @@ def load_recheck(context: SliceContext, streams: Mapping[str, Stream]) -> Rechec
                 _load_edges(context, tx, stream, doubts, off)
         for resource in STREAMED:
             _load_objects(context, tx, streams[resource.name], doubts)
+            if resource.source.below and context.has_unresolved:
+                _load_lists(context, tx, streams, streams[resource.name], doubts)
     return doubts
+
+
+def _load_lists(
+    context: SliceContext,
+    tx: Transaction,
+    streams: Mapping[str, Stream],
+    stream: Stream,
+    doubts: Recheck,
+) -> None:
+    """Note which lists are due to be read again, while those below which they are can be."""
+    parents = streams[stream.resource.partitioned_by]
+    if not stream.is_on or not _is_at_rest(stream) or explain_wait(parents) is not None:
+        return
+    manual = context.request.manual
+    if keys := list_due_parts(tx, stream.name, PartKind.LIST, ignore_pauses=manual):
+        doubts.lists[stream.name] = list(keys)
 
 
 def _load_edges(
@@ -226,6 +248,8 @@ def run_recheck(context: SliceContext, streams: dict[str, Stream]) -> dict[str, 
             answers = fetch_answers(context.client, doubts)
             wanted = store_answers(context, doubts, answers, streams)
             _recheck_lists(context, answers, wanted, streams)
+            for name, parents in doubts.lists.items():
+                streams[name] = recheck_lists_below(context, streams[name], parents)
         for name in doubts.checked_seqs:
             save_checked_seq(context, streams[name], doubts)
     except StorageFull:

@@ -101,10 +101,7 @@ def _fetch_next_pages(
         except (ResourceRefused, RetryLater, ConnectionBroken) as error:
             errors[one] = error
             continue
-        whole.rows |= page.rows
-        whole.rejects += page.rejects
-        whole.skipped += page.skipped
-        whole.count += page.count
+        whole.add(page)
         if page.next_link is None:
             whole.answered_parts.append(build_assignments_part(stream, one))
         else:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from models.resources import EDGES_IN
+from models.resources import EDGES_IN, RESOURCES
 from models.stream import Phase
 from worker.core.errors import (
     MalformedResponse,
@@ -24,6 +24,7 @@ from worker.graph.urls import (
 from worker.nango.response import ApiResponse
 from worker.rows.incoming import NOT_ENCODED, EncodedRows, clear_columns, encode_rows
 from worker.store.state.streams import Stream
+from worker.sync.sources.list_cursor import FIRST_LIST_LINK
 from worker.sync.sources.members import FIRST_MEMBER_LINK
 
 Fetch = Callable[[], object]
@@ -47,6 +48,8 @@ def delay_fetch(seconds: float, ask: Fetch) -> Fetch:
 def build_first_link(stream: Stream) -> str:
     """Return the URL at which a full walk of a stream starts."""
     without, top = stream.without, stream.page_size
+    if stream.source.below:
+        return FIRST_LIST_LINK
     if stream.source.walks_by_delta:
         return build_delta_url(stream.resource, without, top=top)
     return build_listing_url(stream.resource, without, source=stream.source, top=top)
@@ -106,8 +109,7 @@ def fetch_page(client: GraphClient, stream: Stream, link: str) -> Page:
 
 def parse_page(stream: Stream, response: ApiResponse) -> Page:
     """Return the page in a response of a walk or round, with its next link."""
-    again = stream.phase is Phase.LISTING and not stream.is_initial
-    page = parse_response(stream, response, expects_unchanged=again)
+    page = parse_response(stream, response, expects_unchanged=stream.is_walking_again)
     if page.is_last and stream.source.relations_apart and stream.carried_edges:
         page.next_link = FIRST_MEMBER_LINK
     return page
@@ -137,7 +139,12 @@ def fetch_delta_token(
 
 
 def fetch_smallest_page(client: GraphClient, stream: Stream) -> None:
-    """Request a page of one object. Raises the error of the response if it fails."""
+    """Request a page of one object. Raises the error of the response if it fails.
+
+    Instead of a list below another object, of which any may be slow, those objects are asked for.
+    """
+    if stream.source.below:
+        stream = Stream(resource=RESOURCES[stream.resource.partitioned_by])
     resource = stream.resource
     parse_response(
         stream, client.get(path_from_link(build_listing_url(resource, resource.optional, top=1)))
