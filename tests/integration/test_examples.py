@@ -12,12 +12,16 @@ import pytest
 from sqlalchemy import text
 
 from tests.support.analysts import Analysts
-from tests.support.examples import Check, licences, people
+from tests.support.examples import Check, applications, licences, people
 from worker.store.grants import render_reader_grants
 
 FOLDER: Final = Path(__file__).parents[2] / "docs" / "examples"
 EXAMPLES: Final = {path.stem: path for path in sorted(FOLDER.glob("*.sql"))}
-ANSWERS: Final[Mapping[str, Check]] = {**people.ANSWERS, **licences.ANSWERS}
+ANSWERS: Final[Mapping[str, Check]] = {
+    **people.ANSWERS,
+    **licences.ANSWERS,
+    **applications.ANSWERS,
+}
 READER: Final = "reader_of_examples"
 
 

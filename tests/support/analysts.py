@@ -1,7 +1,7 @@
 """Two customers with all that views for analysts show, mirrored once for tests that only read.
 
-Contoso has everything, and a past of some changes. Fabrikam refuses its products, and managers and
-sign-ins are off.
+Contoso has everything, and a past of some changes. Fabrikam refuses its products, and is mirrored
+without what is off by default.
 """
 
 from collections.abc import Iterator, Mapping
@@ -154,7 +154,8 @@ def mirror_customers(cluster: DatabaseFactory, nango_server: Server) -> Iterator
     runtime = open_runtime(settings)
     contoso, ids = build_contoso()
     fabrikam = _build_fabrikam()
-    on = {"tenant_mirror": {"resources": {"managers": True, "sign_in_activity": True}}}
+    names = ("managers", "sign_in_activity", "other_app_role_assignments")
+    on = {"tenant_mirror": {"resources": dict.fromkeys(names, True)}}
     nango.add_connection("contoso", contoso, metadata=on)
     discover(runtime.database, runtime.nango, settings)
     sync_by_hand(runtime, CONTOSO)
