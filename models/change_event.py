@@ -8,6 +8,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     DateTime,
+    Index,
     Table,
     Text,
     Uuid,
@@ -69,6 +70,15 @@ change_events = Table(
         " 'added', 'removed', 'broken', 'recovered', 'resynced', 'rewound',"
         " 'coverage_changed')",
         name="change",
+    ),
+    # The events of one object. Those that created it in a first load, most of all, are left out: an
+    # index of them would make first loads up to three times slower.
+    Index(
+        "ix_change_events_object",
+        "connection_id",
+        "object_id",
+        "seq",
+        postgresql_where=text("not (initial and change = 'created')"),
     ),
     schema=EVENTS,
     comment="Append only; seq is 1, 2, 3 ... for each connection without a gap",

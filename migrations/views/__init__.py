@@ -11,7 +11,9 @@ from migrations.views.applications import (
     PERMISSION_GRANTS,
     SERVICE_PRINCIPALS,
 )
+from migrations.views.changes import ACCESS_CHANGES, CHANGES
 from migrations.views.connections import CONNECTIONS, FRESHNESS
+from migrations.views.function import AnalyticsFunction
 from migrations.views.groups import GROUP_MEMBERS, GROUP_OWNERS, GROUPS
 from migrations.views.licences import LICENSE_SUMMARY, LICENSES, USER_LICENSES
 from migrations.views.managers import MANAGERS
@@ -44,5 +46,9 @@ VIEWS: Final[tuple[AnalyticsView, ...]] = (
     SERVICE_PRINCIPALS,
     APP_ROLE_ASSIGNMENTS,
     PERMISSION_GRANTS,
+    CHANGES,
 )
 """In the order in which they are made: those that others use come first."""
+
+FUNCTIONS: Final[tuple[AnalyticsFunction, ...]] = (ACCESS_CHANGES,)
+"""Made after the views, which they use."""

@@ -20,7 +20,7 @@ from psycopg.errors import (
     UndefinedTable,
 )
 
-from migrations.views import VIEWS
+from migrations.views import FUNCTIONS, VIEWS
 from migrations.views.view import SCHEMA, AnalyticsView, render_comment
 
 FIRST_REVISION: Final = "0055"
@@ -77,9 +77,9 @@ def install_possible_views(db: sa.Connection) -> None:
     The release that the revision belongs to makes its own when it migrates.
     """
     driver: psycopg.Connection[Any] = db.connection.driver_connection  # type: ignore[assignment]
-    for view in VIEWS:
+    for statements in (*map(_render, VIEWS), *(one.render() for one in FUNCTIONS)):
         with suppress(UndefinedTable, UndefinedColumn, UndefinedFunction), driver.transaction():
-            for statement in _render(view):
+            for statement in statements:
                 driver.execute(statement.encode())
 
 
@@ -109,6 +109,8 @@ def compute_digest() -> str:
 def _render_all() -> Iterator[str]:
     for view in VIEWS:
         yield from _render(view)
+    for function in FUNCTIONS:
+        yield from function.render()
 
 
 def _render(view: AnalyticsView) -> Iterator[str]:
@@ -150,6 +152,8 @@ def _grant(driver: psycopg.Connection[Any], grants: Grants) -> None:
 
 
 def _drop(driver: psycopg.Connection[Any]) -> None:
+    for function in reversed(FUNCTIONS):
+        driver.execute(f"drop function if exists {function.signature}".encode())
     for view in reversed(VIEWS):
         place = sql.SQL("{}.{}").format(sql.Identifier(SCHEMA), sql.Identifier(view.name))
         try:

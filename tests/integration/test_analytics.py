@@ -11,7 +11,14 @@ from models.resources import RESOURCES
 from sandbox.tenant import KindCounts, Tenant
 from sandbox.tenant.directory.members import MemberType
 from tests.integration.test_switches import wish
-from tests.support.mirror import MakeMirror, MakeSynced, Mirror, compute_mirror_truth, fetch_scalar
+from tests.support.mirror import (
+    OFF,
+    MakeMirror,
+    MakeSynced,
+    Mirror,
+    compute_mirror_truth,
+    fetch_scalar,
+)
 from worker.ops.schema.migrate import migrate
 
 VIEWS = {one.name for one in ANALYTICS_VIEWS}
@@ -212,7 +219,9 @@ def silent(tenant: Tenant) -> Tenant:
 def test_booleans_are_never_null_and_say_what_absence_counts_as(make_mirror: MakeMirror) -> None:
     kinds = KindCounts.for_users(30)
     mirror = make_mirror(silent(Tenant(seed=3, users=30, groups=8, sites=9, kinds=kinds)))
-    wish(mirror, resources={"managers": True, "sign_in_activity": True})
+    wish(mirror, resources=dict.fromkeys(OFF, True))
+    mirror.sync()
+    mirror.tenant.update_user(mirror.tenant.users.id_at(3), jobTitle="Judge")
     mirror.sync()
     booleans = [one for one in rows(mirror, COLUMNS) if one["type"] == "boolean"]
     assert {one["name"] for one in booleans} >= {

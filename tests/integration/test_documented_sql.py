@@ -300,6 +300,26 @@ def history(world: World, customer: Customer, rows: list[Row]) -> None:
     assert times[1:] == sorted(times[1:])
 
 
+def history_in_words(world: World, customer: Customer, rows: list[Row]) -> None:
+    name = customer.names()[customer.person]
+    assert [row["sentence"] for row in rows] == [
+        f"{name}: job title was changed from Designer to Clerk",
+        f"{name}: department was changed from Marketing to Law",
+        f"{name}: job title was changed from Clerk to Judge",
+        f"The user {name} was deleted",
+        f"The user {name} was restored",
+    ]
+
+
+def who_gained_and_lost(world: World, customer: Customer, rows: list[Row]) -> None:
+    """Of the first customer, whose number stands in the call."""
+    names = world.customers[0].names()
+    one = world.customers[0].tenant.users.id_at(5)
+    told = [(row["change"], row["principal_name"], row["target_name"]) for row in rows]
+    assert [change for change, who, _ in told if who == names[one]] == ["lost", "gained"]
+    assert {("lost", names[one], "Outer"), ("gained", names[one], "Outer")} <= set(told)
+
+
 def secrets_that_end(world: World, customer: Customer, rows: list[Row]) -> None:
     found = [(row["connection_id"], row["credential"]) for row in rows]
     assert sorted(found) == [(1, "soon"), (2, "soon")]
@@ -359,6 +379,8 @@ ANSWERS: dict[str, Callable[[World, Customer, list[Row]], None]] = {
     "select id from events.epochs": one_epoch,
     "and not initial": changes_of_today,
     "undone (n, state)": history,
+    "select occurred_at, sentence": history_in_words,
+    "from analytics.access_changes": who_gained_and_lost,
     "from analytics.licenses": licences,
     "from history.subscribed_skus_samples": units_over_time,
     "from sync.quarantine": nothing_waits,

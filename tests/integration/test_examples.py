@@ -5,22 +5,26 @@ the modules of ``tests/support/examples``.
 """
 
 from collections.abc import Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Final
 
 import pytest
 from sqlalchemy import text
 
+from tests.support import examples
 from tests.support.analysts import Analysts
-from tests.support.examples import Check, applications, licences, people
+from tests.support.examples import Check
 from worker.store.grants import render_reader_grants
 
 FOLDER: Final = Path(__file__).parents[2] / "docs" / "examples"
 EXAMPLES: Final = {path.stem: path for path in sorted(FOLDER.glob("*.sql"))}
+MODULES: Final = [
+    import_module(f"{examples.__name__}.{one.name}") for one in iter_modules(examples.__path__)
+]
 ANSWERS: Final[Mapping[str, Check]] = {
-    **people.ANSWERS,
-    **licences.ANSWERS,
-    **applications.ANSWERS,
+    name: check for one in MODULES for name, check in one.ANSWERS.items()
 }
 READER: Final = "reader_of_examples"
 

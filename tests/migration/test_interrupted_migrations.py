@@ -1,5 +1,6 @@
 """Migrations beside snapshots, locks and kills: each ends well, or says why and then goes on."""
 
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -26,8 +27,9 @@ pytestmark = pytest.mark.timeout(600)
 
 BRIEF = MigrationLimits(lock=0.5, concurrent_lock=0.5)
 REVISIONS = list_revisions()
+BUILD = re.compile(r" build_(?:partitioned_)?index\(")
 BUILDS = {
-    path.name.split("_")[0]: path.read_text(encoding="utf-8").count(" build_index(")
+    path.name.split("_")[0]: len(BUILD.findall(path.read_text(encoding="utf-8")))
     for path in (FOLDER / "versions").glob("[0-9]*.py")
 }
 CONCURRENT = {revision for revision, builds in BUILDS.items() if builds}

@@ -13,6 +13,7 @@ from sqlalchemy import text
 from sandbox.tenant import KindCounts, Nango, Server, Tenant, TenantOptions
 from sandbox.tenant.directory.templates.users import SKUS
 from tests.support.databases import DatabaseFactory
+from tests.support.mirror import OFF
 from tests.support.nango import reset_nango
 from tests.support.synced import sync_by_hand
 from worker.core.settings import load_settings
@@ -45,7 +46,7 @@ class Analysts:
     def ask_after(self, change: str, sql: str) -> list[Row]:
         """The answer there would be after a change, which is undone."""
         with self.database.open_transaction() as db:
-            db.execute(text(change))
+            db.exec_driver_sql(change)
             found: list[Row] = [dict(row) for row in db.execute(text(sql)).mappings()]
             db.rollback()
         return found
@@ -86,6 +87,8 @@ def build_contoso() -> tuple[Tenant, dict[str, str]]:
             accountEnabled=True,
             assignedLicenses=[{"skuId": SKUS[0], "disabledPlans": [PLANS[0]]}],
         ),
+        "dora": tenant.create_user(displayName="Dora Ek", userType="Member", accountEnabled=True),
+        "gone": tenant.create_user(displayName="Gone Away", userType="Member"),
         "guest": tenant.create_user(
             userPrincipalName="gina_away_partner.example#EXT#@contoso.example",
             displayName="Gina Away",
@@ -121,6 +124,9 @@ def change_contoso(tenant: Tenant, ids: Mapping[str, str]) -> None:
     """What happens after the first load."""
     principal = tenant.service_principals.id_at(3)
     tenant.update_user(ids["anna"], jobTitle="Judge", officeLocation=None)
+    tenant.update_user(ids["dora"], accountEnabled=False)
+    tenant.delete_user(ids["gone"])
+    tenant.create_user(displayName="New Here", userPrincipalName="new@contoso.example")
     tenant.add_member(ids["finance"], ids["anna"])
     tenant.remove_member(ids["finance"], ids["cleo"])
     tenant.add_owner(ids["finance"], ids["anna"])
@@ -154,8 +160,7 @@ def mirror_customers(cluster: DatabaseFactory, nango_server: Server) -> Iterator
     runtime = open_runtime(settings)
     contoso, ids = build_contoso()
     fabrikam = _build_fabrikam()
-    names = ("managers", "sign_in_activity", "other_app_role_assignments")
-    on = {"tenant_mirror": {"resources": dict.fromkeys(names, True)}}
+    on = {"tenant_mirror": {"resources": dict.fromkeys(OFF, True)}}
     nango.add_connection("contoso", contoso, metadata=on)
     discover(runtime.database, runtime.nango, settings)
     sync_by_hand(runtime, CONTOSO)

@@ -1,0 +1,45 @@
+"""What a function of schema ``analytics`` is declared as: arguments, columns and one query."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from migrations.views.view import SCHEMA, render_comment
+
+
+class Argument(NamedTuple):
+    """An argument of a function, or a column of its rows, with its SQL type."""
+
+    name: str
+    type: str
+
+
+@dataclass(frozen=True)
+class AnalyticsFunction:
+    """A function that returns rows of one query with the caller's rights.
+
+    It is ``language sql stable`` and nothing more, so that Postgres takes it as a part of the
+    query that calls it.
+    """
+
+    name: str
+    meaning: str
+    arguments: tuple[Argument, ...]
+    columns: tuple[Argument, ...]
+    body: str
+
+    @property
+    def signature(self) -> str:
+        types = ", ".join(one.type for one in self.arguments)
+        return f"{SCHEMA}.{self.name}({types})"
+
+    def render(self) -> Iterator[str]:
+        """Yield the statements that make it."""
+        taken = ", ".join(f"{one.name} {one.type}" for one in self.arguments)
+        given = ", ".join(f"{one.name} {one.type}" for one in self.columns)
+        yield f"drop function if exists {self.signature}"
+        yield (
+            f"create function {SCHEMA}.{self.name}({taken}) returns table ({given})"
+            f" language sql stable as $body${self.body}$body$"
+        )
+        yield f"comment on function {self.signature} is {render_comment(self.meaning)}"
