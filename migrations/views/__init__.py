@@ -13,6 +13,7 @@ from migrations.views.applications import (
 )
 from migrations.views.changes import ACCESS_CHANGES, CHANGES
 from migrations.views.connections import CONNECTIONS, FRESHNESS
+from migrations.views.coverage import COVERAGE, COVERAGE_GAPS
 from migrations.views.function import AnalyticsFunction
 from migrations.views.groups import GROUP_MEMBERS, GROUP_OWNERS, GROUPS
 from migrations.views.licences import LICENSE_SUMMARY, LICENSES, USER_LICENSES
@@ -47,6 +48,8 @@ VIEWS: Final[tuple[AnalyticsView, ...]] = (
     APP_ROLE_ASSIGNMENTS,
     PERMISSION_GRANTS,
     CHANGES,
+    COVERAGE_GAPS,
+    COVERAGE,
 )
 """In the order in which they are made: those that others use come first."""
 

@@ -300,6 +300,12 @@ def history(world: World, customer: Customer, rows: list[Row]) -> None:
     assert times[1:] == sorted(times[1:])
 
 
+def what_is_not_complete(world: World, customer: Customer, rows: list[Row]) -> None:
+    """What is off by default, of both customers."""
+    assert Counter(row["resource"] for row in rows) == dict.fromkeys(OFF, 2)
+    assert {(row["phase"], row["why"]) for row in rows} == {("off", "the settings switch it off")}
+
+
 def history_in_words(world: World, customer: Customer, rows: list[Row]) -> None:
     name = customer.names()[customer.person]
     assert [row["sentence"] for row in rows] == [
@@ -379,6 +385,7 @@ ANSWERS: dict[str, Callable[[World, Customer, list[Row]], None]] = {
     "select id from events.epochs": one_epoch,
     "and not initial": changes_of_today,
     "undone (n, state)": history,
+    "from analytics.coverage\n": what_is_not_complete,
     "select occurred_at, sentence": history_in_words,
     "from analytics.access_changes": who_gained_and_lost,
     "from analytics.licenses": licences,

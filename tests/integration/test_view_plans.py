@@ -1,0 +1,116 @@
+"""A question about one customer reads rows of that customer alone, by indexes."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import pytest
+from sqlalchemy import text
+
+from tests.support.analysts import Analysts
+
+ID: Final = "cast('00000000-0000-4000-8000-000000000001' as uuid)"
+BY_ID: Final = {
+    "guests": f"id = {ID}",
+    "user_mail_addresses": f"user_id = {ID}",
+    "managers": f"user_id = {ID}",
+    "sign_in_activity": f"user_id = {ID}",
+    "group_owners": f"group_id = {ID}",
+    "administrative_units": f"id = {ID}",
+    "administrative_unit_members": f"unit_id = {ID}",
+    "user_licenses": f"user_id = {ID}",
+    "license_summary": f"sku_id = {ID}",
+    "changes": "object_id = 'x'",
+    "coverage": "resource = 'users'",
+    "coverage_gaps": "resource = 'users'",
+}
+"""Views, each with what finds one of its objects."""
+BY_OTHER_END: Final = {
+    "managers": f"manager_id = {ID}",
+    "group_owners": f"owner_id = {ID}",
+    "administrative_unit_members": f"member_id = {ID}",
+}
+OF_ALL: Final = {"product_names", "resources"}
+"""Tables that are not about customers."""
+
+
+def explain(world: Analysts, sql: str) -> Mapping[str, Any]:
+    """The plan for tables that are large, which those of the test are not."""
+    with world.database.open_transaction() as db:
+        db.execute(text("set local enable_seqscan = off"))
+        found = db.execute(text(f"explain (format json) {sql}")).scalar_one()
+    plans = json.loads(found) if isinstance(found, str) else found
+    plan: Mapping[str, Any] = plans[0]["Plan"]
+    return plan
+
+
+def walk(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    yield plan
+    for one in plan.get("Plans", ()):
+        yield from walk(one)
+
+
+def list_scans(plan: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The tables that are read, each with the condition of its index; empty without one."""
+    found = []
+    for node in walk(plan):
+        table = node.get("Relation Name")
+        if table is None or table in OF_ALL:
+            continue
+        conditions = [one.get("Index Cond", "") for one in walk(node)]
+        found.append((table, " ".join(conditions)))
+    return found
+
+
+@pytest.mark.parametrize("view", BY_ID)
+def test_one_object_is_found_without_reading_other_customers(analysts: Analysts, view: str) -> None:
+    plan = explain(
+        analysts, f"select * from analytics.{view} where connection_id = 1 and {BY_ID[view]}"
+    )
+    assert_of_one_customer(list_scans(plan))
+
+
+@pytest.mark.parametrize("view", BY_ID)
+def test_one_customer_is_read_without_the_others(analysts: Analysts, view: str) -> None:
+    plan = explain(analysts, f"select * from analytics.{view} where connection_id = 1")
+    assert_of_one_customer(list_scans(plan))
+
+
+@pytest.mark.parametrize("view", BY_OTHER_END)
+def test_the_other_end_is_found_by_an_index_as_well(analysts: Analysts, view: str) -> None:
+    plan = explain(
+        analysts, f"select * from analytics.{view} where connection_id = 1 and {BY_OTHER_END[view]}"
+    )
+    scans = list_scans(plan)
+    assert_of_one_customer(scans)
+    column = BY_OTHER_END[view].partition(" ")[0]
+    assert any(table == view and column in condition for table, condition in scans), scans
+
+
+@pytest.mark.parametrize(
+    ("view", "table", "column"),
+    [
+        ("guests", "users", "id"),
+        ("user_mail_addresses", "users", "id"),
+        ("managers", "managers", "id"),
+        ("sign_in_activity", "sign_in_activity", "id"),
+        ("group_owners", "group_owners", "group_id"),
+        ("administrative_units", "administrative_units", "id"),
+        ("administrative_unit_members", "administrative_unit_members", "unit_id"),
+        ("user_licenses", "users", "id"),
+        ("user_licenses", "group_members", "member_id"),
+    ],
+)
+def test_an_id_reaches_the_key(analysts: Analysts, view: str, table: str, column: str) -> None:
+    plan = explain(
+        analysts, f"select * from analytics.{view} where connection_id = 1 and {BY_ID[view]}"
+    )
+    conditions = [condition for name, condition in list_scans(plan) if name == table]
+    assert any(f"({column} = " in one or f".{column} = " in one for one in conditions), conditions
+
+
+def assert_of_one_customer(scans: list[tuple[str, str]]) -> None:
+    assert scans
+    for table, condition in scans:
+        of_customer = "id = " if table == "connections" else "connection_id = "
+        assert of_customer in condition, (table, condition)
