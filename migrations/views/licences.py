@@ -9,6 +9,7 @@ from migrations.views.view import (
     AnalyticsView,
     Column,
     from_table,
+    render_fresh_at,
     show_columns,
 )
 from models.resources.subscribed_skus import SUBSCRIBED_SKUS as _SUBSCRIBED_SKUS
@@ -55,6 +56,14 @@ LICENSES: Final = AnalyticsView(
                 "those among them whose account is disabled",
             ),
             *SEEN,
+        ),
+        further=(
+            Column(
+                "fresh_at",
+                f"({render_fresh_at('t', 'users', 'subscribed_skus')})",
+                "all numbers are at least as new as this; null where users were never read, or are"
+                " switched off",
+            ),
         ),
         apart=("service_plans",),
     ),

@@ -6,6 +6,7 @@ without what is off by default.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import text
@@ -75,6 +76,7 @@ def build_contoso() -> tuple[Tenant, dict[str, str]]:
         "bert": tenant.create_user(
             userPrincipalName="bert.holm@contoso.example",
             displayName="Bert Holm",
+            department="Law",
             userType="Member",
             accountEnabled=False,
             assignedLicenses=[{"skuId": SKUS[0], "disabledPlans": []}],
@@ -108,11 +110,21 @@ def build_contoso() -> tuple[Tenant, dict[str, str]]:
             visibility=None,
             assignedLicenses=[{"skuId": SKUS[0], "disabledPlans": [PLANS[0]]}],
         ),
+        "rule": tenant.create_group(
+            displayName="By a rule",
+            groupTypes=["Unified", "DynamicMembership"],
+            visibility="Public",
+            membershipRule='(user.department -eq "Law")',
+            membershipRuleProcessingState="Paused",
+            expirationDateTime=f"{datetime.now(UTC) + timedelta(days=30):%Y-%m-%dT00:00:00Z}",
+        ),
         "finance": tenant.create_group(displayName="Finance", groupTypes=[], visibility=None),
         "role": tenant.create_role_definition(displayName="Keeper of keys"),
     }
     for one in ("anna", "bert"):
         tenant.add_member(ids["licensed"], ids[one])
+        tenant.add_owner(ids["rule"], ids[one])
+    tenant.add_member(ids["rule"], ids["guest"])
     tenant.set_manager(ids["anna"], ids["bert"])
     tenant.set_sign_in(ids["anna"], successful="2026-10-01T00:00:00Z")
     tenant.add_owner(ids["finance"], ids["bert"])
@@ -124,6 +136,7 @@ def change_contoso(tenant: Tenant, ids: Mapping[str, str]) -> None:
     """What happens after the first load."""
     principal = tenant.service_principals.id_at(3)
     tenant.update_user(ids["anna"], jobTitle="Judge", officeLocation=None)
+    tenant.update_user(ids["bert"], department="Sales")
     tenant.update_user(ids["dora"], accountEnabled=False)
     tenant.delete_user(ids["gone"])
     tenant.create_user(displayName="New Here", userPrincipalName="new@contoso.example")
