@@ -264,6 +264,18 @@ def test_every_column_of_every_view_is_explained(mirror: Mirror) -> None:
     }
 
 
+def test_every_view_names_its_customer_and_the_columns_that_identify_a_row() -> None:
+    for view in ANALYTICS_VIEWS:
+        names = [one.name for one in view.columns]
+        assert {"organization", "connection_id"} <= set(names), view.name
+        assert view.key, view.name
+        assert set(view.key) <= set(names), view.name
+        assert len(names) == len(set(names)), view.name
+        # A reserved word of DuckDB, and what would name no view.
+        assert "at" not in names, view.name
+        assert {one.references for one in view.columns} - {""} <= VIEWS, view.name
+
+
 APART = {
     "users": {"assigned_licenses", "employee_org_data", "on_premises_extension_attributes"},
     "groups": {"group_types", "assigned_licenses"},

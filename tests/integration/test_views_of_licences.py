@@ -171,3 +171,12 @@ def test_an_expired_subscription_counts_as_bought(analysts: Analysts) -> None:
         f" where connection_id = 1 and sku_id = '{SKUS[0]}'",
     )
     assert (row["bought_units"], row["free_units"]) == (7, -2)
+
+
+def test_products_are_as_fresh_as_the_older_of_both_resources(analysts: Analysts) -> None:
+    found = analysts.ask("select distinct fresh_at from analytics.licenses where connection_id = 1")
+    (oldest,) = analysts.ask(
+        "select min(fresh_at) as fresh_at from analytics.freshness"
+        " where connection_id = 1 and resource in ('users', 'subscribed_skus')"
+    )
+    assert found == [oldest]
