@@ -37,9 +37,8 @@ class AnalyticsFunction:
         """Yield the statements that make it."""
         taken = ", ".join(f"{one.name} {one.type}" for one in self.arguments)
         given = ", ".join(f"{one.name} {one.type}" for one in self.columns)
-        yield f"drop function if exists {self.signature}"
         yield (
-            f"create function {SCHEMA}.{self.name}({taken}) returns table ({given})"
+            f"create or replace function {SCHEMA}.{self.name}({taken}) returns table ({given})"
             f" language sql stable as $body${self.body}$body$"
         )
         yield f"comment on function {self.signature} is {render_comment(self.meaning)}"

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from psycopg import sql
 from psycopg.errors import (
     DependentObjectsStillExist,
+    InvalidFunctionDefinition,
     InvalidTableDefinition,
     UndefinedColumn,
     UndefinedFunction,
@@ -64,7 +65,7 @@ def install_views(db: sa.Connection) -> bool:
     try:
         with driver.transaction():
             _create(driver)
-    except InvalidTableDefinition:
+    except (InvalidTableDefinition, InvalidFunctionDefinition):
         _create_anew(driver)
     about = f"{_COMMENT} (definition {compute_digest()})"
     driver.execute(f"comment on schema {SCHEMA} is {render_comment(about)}".encode())
@@ -153,7 +154,10 @@ def _grant(driver: psycopg.Connection[Any], grants: Grants) -> None:
 
 def _drop(driver: psycopg.Connection[Any]) -> None:
     for function in reversed(FUNCTIONS):
-        driver.execute(f"drop function if exists {function.signature}".encode())
+        try:
+            driver.execute(f"drop function if exists {function.signature}".encode())
+        except DependentObjectsStillExist as error:
+            raise ViewInUse(f"{function.signature}: {error.diag.message_detail}") from None
     for view in reversed(VIEWS):
         place = sql.SQL("{}.{}").format(sql.Identifier(SCHEMA), sql.Identifier(view.name))
         try:

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from migrations.views import VIEWS
+from migrations.views.changes import ACCESS_CHANGES
 from migrations.views.install import FIRST_REVISION, install_views
 from migrations.views.view import Column
 from tests.support.databases import DatabaseFactory
@@ -113,9 +114,43 @@ def test_a_view_that_others_use_gains_a_column(
         object.__setattr__(SITES, "columns", more[:-1])
 
 
+CALLED = "create view public.report as select seq from analytics.access_changes(1, now(), now())"
+
+
+def test_a_function_that_others_use_gets_another_body(database: Database) -> None:
+    execute(database, CALLED)
+    body = ACCESS_CHANGES.body
+    object.__setattr__(ACCESS_CHANGES, "body", f"{body} -- otherwise")
+    try:
+        migrate(database)
+        shown = "select prosrc from pg_proc where proname = 'access_changes'"
+        assert "-- otherwise" in fetch_scalar(database, shown)
+    finally:
+        object.__setattr__(ACCESS_CHANGES, "body", body)
+
+
+def test_a_function_whose_columns_change_is_left_where_others_use_it(database: Database) -> None:
+    signature = "analytics.access_changes(bigint, timestamptz, timestamptz)"
+    execute(database, f"drop function {signature}")
+    execute(
+        database,
+        "create function analytics.access_changes(connection bigint, start_at timestamptz,"
+        " end_at timestamptz) returns table (seq bigint) language sql as 'select 1::bigint'",
+    )
+    execute(database, CALLED)
+    execute(database, "comment on schema analytics is null")
+    with pytest.raises(ConfigurationError, match=r"view public\.report depends on function"):
+        migrate(database)
+    execute(database, "drop view public.report")
+    migrate(database)
+    execute(database, "select sentence from analytics.access_changes(1, now(), now())")
+    assert fetch_scalar(database, f"select obj_description('{signature}'::regprocedure)")
+
+
 @pytest.mark.usefixtures("reader")
 def test_a_downgrade_brings_the_views_of_the_release_before(database: Database) -> None:
     migrate(database, "0054")
+    assert fetch_scalar(database, "select to_regproc('analytics.access_changes')") is None
     before = fetch_scalar(database, COLUMNS, view="analytics.users")
     assert before is not None
     assert "given_name" not in before
