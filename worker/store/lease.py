@@ -9,15 +9,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 
 import sqlalchemy as sa
-from sqlalchemy import TextClause, text
+from sqlalchemy import text
 
 from worker.core.counts import Counts
 from worker.core.errors import LeaseHeld, LeaseLost
 from worker.core.process.identity import identify_this_process
 from worker.store.counters import add_to_counters
-from worker.store.engine import Database
+from worker.store.engine import Database, get_driver_connection
 
 _NOW = text("select clock_timestamp()")
 _ENSURE = text("insert into sync.leases (connection_id) values (:id) on conflict do nothing")
@@ -41,19 +42,20 @@ _LOCK = text("""
     select event_seq, greatest(clock_timestamp(), last_event_at) as moment
       from sync.leases where connection_id = :id for update
 """)
-_RENEW_AND_LOCK = text("""
+_RENEW_AND_LOCK: Final = """
     update sync.leases
        set last_event_at = case when event_seq > 0
                                 then greatest(clock_timestamp(), last_event_at) end,
            expires_at = case when expires_at is null then null
-                             else clock_timestamp() + make_interval(secs => :seconds) end
-     where connection_id = :id and token = :token
+                             else clock_timestamp() + make_interval(secs => %(seconds)s) end
+     where connection_id = %(id)s and token = %(token)s
  returning event_seq, coalesce(last_event_at, clock_timestamp()) as moment
-""")
-_LOOK = text("""
+"""
+"""For the driver, as ``_LOOK``: each transaction of a slice begins with one of them."""
+_LOOK: Final = """
     select event_seq, greatest(clock_timestamp(), last_event_at) as moment
-      from sync.leases where connection_id = :id and token = :token
-""")
+      from sync.leases where connection_id = %(id)s and token = %(token)s
+"""
 _COMMIT = text("""
     update sync.leases
        set event_seq = :seq,
@@ -191,12 +193,14 @@ def open_read_transaction(database: Database, lease: Lease) -> Iterator[Transact
         yield _load_transaction(db, lease, _LOOK)
 
 
-def _load_transaction(db: sa.Connection, lease: Lease, statement: TextClause) -> Transaction:
+def _load_transaction(db: sa.Connection, lease: Lease, statement: str) -> Transaction:
     values = {"id": lease.connection_id, "token": lease.token, "seconds": lease.seconds}
-    row = db.execute(statement, values).one_or_none()
+    with get_driver_connection(db).cursor() as cursor:
+        row = cursor.execute(statement, values).fetchone()
     if row is None:
         raise LeaseLost("the lease was taken over", connection=str(lease.connection_id))
-    return Transaction(db, lease.connection_id, row.moment, row.event_seq)
+    seq, moment = row
+    return Transaction(db, lease.connection_id, moment, seq)
 
 
 @contextmanager

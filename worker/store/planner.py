@@ -3,7 +3,6 @@
 from typing import Final
 
 import sqlalchemy as sa
-from sqlalchemy import text
 
 from worker.store.engine import get_driver_connection
 
@@ -17,7 +16,7 @@ def prefer_hash_joins(db: sa.Connection) -> None:
     A table that was just filled has no statistics yet. The planner assumes it is empty and picks
     nested loops, which are quadratic here.
     """
-    db.execute(text("set local enable_nestloop = off"))
+    _execute(db, "set local enable_nestloop = off")
 
 
 def force_index_scans(db: sa.Connection) -> None:
@@ -34,6 +33,9 @@ def reset_planner(db: sa.Connection) -> None:
 
 
 def _set_scan_methods(db: sa.Connection, state: str) -> None:
-    statement = "; ".join(f"set local {way} to {state}" for way in _OTHER_SCANS)
+    _execute(db, "; ".join(f"set local {way} to {state}" for way in _OTHER_SCANS))
+
+
+def _execute(db: sa.Connection, statement: str) -> None:
     with get_driver_connection(db).cursor() as cursor:
         cursor.execute(statement.encode())

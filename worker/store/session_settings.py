@@ -113,7 +113,10 @@ def begin_transaction(raw: psycopg.Connection[Any]) -> None:
     """
     if not raw.autocommit:
         raw.autocommit = True
-    if _execute_batch(raw, _BEGIN) != _ANSWER:
+    with raw.cursor() as cursor:
+        # Of a dozen results only the last one is looked at.
+        answer = cursor.execute(_BEGIN).set_result(-1).fetchall()
+    if answer != _ANSWER:
         raise ConfigurationError(
             "Postgres does not keep the settings of a transaction; connect to it directly, or "
             "through a pooler that passes 'set local' on"

@@ -300,7 +300,8 @@ class StreamRunner:
         after = start_walk(self.stream, moment, token, is_drift_measured=tells)
         with self.context.open_transaction() as tx:
             delete_seen(tx, self.stream.carried_resources)
-            delete_unreadable(tx, self.stream.resource)
+            if context.has_quarantined.get(self.stream.name, True):
+                delete_unreadable(tx, self.stream.resource)
             save_stream(tx, self.stream, after)
         self.stream = after
         hit_failpoint("walk-begun")

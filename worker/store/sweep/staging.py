@@ -23,7 +23,7 @@ from worker.store.sql import (
 )
 from worker.store.state.erasures import list_ids_being_erased
 from worker.store.state.quarantine import list_quarantined_keys
-from worker.store.state.unresolved import load_sweep_exclusions
+from worker.store.state.unresolved import SweepExclusions, load_sweep_exclusions
 from worker.store.sweep.seen import WALK_KEYS
 
 STAGING_BATCH: Final = 100_000
@@ -75,6 +75,17 @@ class CandidateCounts(NamedTuple):
     """Candidates that would be deleted only because the walk did not see them."""
 
 
+class KeptApart(NamedTuple):
+    """Which rows that no sweep judges there may be; those that there are none of are not read."""
+
+    quarantined: bool = True
+    """Malformed objects of the resource, or of the parents of its edges."""
+    unresolved: bool = True
+    """Parts that Graph gives no answer for."""
+    erasing: bool = True
+    """Objects that are being erased."""
+
+
 NO_WALK: Final = -1
 """A number that no walk has: nothing is kept when candidates are cleared."""
 
@@ -85,8 +96,15 @@ class Staging:
     Stage parents before their edges.
     """
 
-    def __init__(self, resource: Resource, walk_id: int, limit: int = STAGING_BATCH) -> None:
+    def __init__(
+        self,
+        resource: Resource,
+        walk_id: int,
+        limit: int = STAGING_BATCH,
+        kept_apart: KeptApart = KeptApart(),  # noqa: B008 (a tuple, which nothing changes)
+    ) -> None:
         self._resource, self._walk_id, self._limit = resource, walk_id, limit
+        self._kept_apart = kept_apart
         self._cursor: str | None = None
         self._emptied_parents: list[str] | None = None
         self._steps = [self._clear, self._stage_unseen, self._stage_announced]
@@ -106,7 +124,14 @@ class Staging:
         return clear_candidates(tx, self._resource, self._walk_id, self._limit) < self._limit
 
     def _stage_unseen(self, tx: Transaction) -> bool:
-        self._cursor = stage_unseen(tx, self._resource, self._walk_id, self._cursor, self._limit)
+        self._cursor = stage_unseen(
+            tx,
+            self._resource,
+            self._walk_id,
+            self._cursor,
+            self._limit,
+            kept_apart=self._kept_apart,
+        )
         return self._cursor is None
 
     def _stage_announced(self, tx: Transaction) -> bool:
@@ -183,7 +208,13 @@ def _render_exclusion(column: str, keys: str) -> str:
 
 
 def stage_unseen(
-    tx: Transaction, resource: Resource, walk_id: int, after: str | None, limit: int
+    tx: Transaction,
+    resource: Resource,
+    walk_id: int,
+    after: str | None,
+    limit: int,
+    *,
+    kept_apart: KeptApart,
 ) -> str | None:
     """Stage the next live rows that a complete walk did not see, and return the last one's key.
 
@@ -193,9 +224,13 @@ def stage_unseen(
     any number of members.
     """
     prefer_hash_joins(tx.db)
-    malformed = list_quarantined_keys(tx, resource.parent or resource.name)
-    unanswered = load_sweep_exclusions(tx, resource)
-    erasing = list_ids_being_erased(tx.db, tx.connection_id)
+    malformed, unanswered, erasing = set[str](), SweepExclusions(set(), set()), frozenset[str]()
+    if kept_apart.quarantined:
+        malformed = list_quarantined_keys(tx, resource.parent or resource.name)
+    if kept_apart.unresolved:
+        unanswered = load_sweep_exclusions(tx, resource)
+    if kept_apart.erasing:
+        erasing = list_ids_being_erased(tx.db, tx.connection_id)
     apart = malformed | unanswered.keys | erasing
     values = {
         "apart": encode_array(sorted(apart)),

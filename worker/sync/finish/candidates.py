@@ -25,7 +25,7 @@ from worker.store.sweep.candidates import (
 )
 from worker.store.sweep.removals import DELETION_BATCH, count_live_removals
 from worker.store.sweep.seen import count_seen, null_unsent_columns
-from worker.store.sweep.staging import Staging, count_candidates
+from worker.store.sweep.staging import KeptApart, Staging, count_candidates
 from worker.sync.context import SliceContext
 from worker.sync.guard import check_deletion, sample
 from worker.sync.sources.by_id import Address, load_addresses
@@ -81,24 +81,34 @@ def prepare_sweep(context: SliceContext, stream: Stream) -> SweepCandidates | No
     None if the slice ends meanwhile: the next slice starts over.
     """
     candidates = SweepCandidates(stream)
-    if not _clear_unsent(context, candidates):
-        return None
-    if candidates.stream.incomplete:
-        return candidates
-    complete = Complete.from_stream(candidates.stream)
+    if stream.incomplete:
+        return candidates if _clear_unsent(context, candidates) else None
+    complete, is_cleared = Complete.from_stream(stream), False
     for resource in stream.carried_resources:
         if context.has_unresolved:
             with context.open_transaction() as tx:
                 _withdraw_unanswered(tx, candidates.stream, resource)
-        staging, done = Staging(resource, complete.walk_id), False
+        staging, done = _build_staging(context, resource, complete), False
         while not done:
             with context.open_transaction() as tx:
-                done = staging.advance(tx)
+                # Mostly there is nothing to clear, and this transaction goes on.
+                cleared = 0 if is_cleared else _clear_some_unsent(context, tx, candidates)
+                done = not cleared and staging.advance(tx)
                 if done:
                     _judge_resource(context, tx, candidates, resource, complete)
-            if not done and is_stopping():
+            is_cleared = cleared < DELETION_BATCH
+            if not done and (is_stopping() if is_cleared else context.should_stop()):
                 return None
     return candidates
+
+
+def _build_staging(context: SliceContext, resource: Resource, complete: Complete) -> Staging:
+    kept_apart = KeptApart(
+        quarantined=context.has_quarantined.get(resource.parent or resource.name, True),
+        unresolved=context.has_unresolved,
+        erasing=bool(context.erased),
+    )
+    return Staging(resource, complete.walk_id, kept_apart=kept_apart)
 
 
 def _withdraw_unanswered(tx: Transaction, stream: Stream, resource: Resource) -> None:
@@ -166,23 +176,27 @@ def _set_to_confirm(
 
 def _clear_unsent(context: SliceContext, candidates: SweepCandidates) -> bool:
     """Clear the columns that no page sent; return False if the slice ends before that is done."""
-    more = True
-    while more:
+    while True:
         with context.open_transaction() as tx:
-            stream = candidates.stream
-            changes, number = null_unsent_columns(
-                tx,
-                stream.resource,
-                stream.walk_id,
-                untold=stream.untold_columns,
-                limit=DELETION_BATCH,
-            )
-            after = append_and_count(context, tx, stream, stream.resource, changes)
-        candidates.stream = after
-        more = number == DELETION_BATCH
-        if more and context.should_stop():
+            number = _clear_some_unsent(context, tx, candidates)
+        if number < DELETION_BATCH:
+            return True
+        if context.should_stop():
             return False
-    return True
+
+
+def _clear_some_unsent(context: SliceContext, tx: Transaction, candidates: SweepCandidates) -> int:
+    """Clear the columns of some rows; return of how many: ``DELETION_BATCH`` if there are more."""
+    stream = candidates.stream
+    changes, number = null_unsent_columns(
+        tx,
+        stream.resource,
+        stream.walk_id,
+        untold=stream.untold_columns,
+        limit=DELETION_BATCH,
+    )
+    candidates.stream = append_and_count(context, tx, stream, stream.resource, changes)
+    return number
 
 
 def append_and_count(
