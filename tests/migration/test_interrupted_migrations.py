@@ -130,6 +130,8 @@ def test_a_session_that_holds_up_any_revision_is_named_and_spoils_nothing(
     by_snapshots: set[str] = set()
     for revision in REVISIONS:
         for held_up, reads in ((by_readers, True), (by_snapshots, False)):
+            if load_revision(empty) == revision:
+                break  # not held up, it is done
             with session(empty) as other:
                 if reads:
                     lock_all(other)
@@ -140,7 +142,8 @@ def test_a_session_that_holds_up_any_revision_is_named_and_spoils_nothing(
                     assert "idle in transaction" in said
                     assert f"pg_terminate_backend({other.info.backend_pid})" in said
                     assert "run 'tenant-mirror migrate' again" in said
-        migrate(empty, revision, BRIEF)
+        if load_revision(empty) != revision:
+            migrate(empty, revision, BRIEF)
         assert load_revision(empty) == revision
         assert describe_schema(empty) == expected[revision], revision
     assert by_snapshots == CONCURRENT
