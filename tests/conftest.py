@@ -16,12 +16,14 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
+from xdist.remote import Producer
 
 from sandbox.servers import Home, Servers, run_servers
 from sandbox.tenant import Nango, Server, Tenant, serve
 from tests.support.databases import FAST_SETTINGS, POSTGRES_15, DatabaseFactory
 from tests.support.mirror import MakeMirror, MakeSynced, Mirror
 from tests.support.nango import reset_nango
+from tests.support.scheduling import SpreadingScheduling
 from tests.support.synced import SyncedStates
 from worker.core.process.tuning import GC_THRESHOLD
 from worker.core.settings import Settings, load_settings
@@ -91,6 +93,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     yield
     turns = _choose_turns(list(dict.fromkeys(item.path for item in items)))
     items.sort(key=lambda item: turns[item.path])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> SpreadingScheduling | None:
+    """Let several processes share the tests of a file that is longer than all others."""
+    by_file = config.getoption("dist") == "loadfile"
+    return SpreadingScheduling(config, log) if by_file else None
 
 
 def pytest_collection_finish() -> None:
