@@ -165,6 +165,9 @@ def test_a_bad_line_to_nango(
 ) -> None:
     service = make_service(NANGO_HOST=f"http://127.0.0.1:{nango_proxy.port}")
     tenant = Tenant(seed=84, users=9000, groups=20, sites=20)
+    # A page of all 999 takes longer than a call may, on a busy machine: then it is asked for again
+    # only after a pause, and a pause later once more.
+    tenant.options.max_page_size = 300
     objects = count_objects(tenant)
     nango.add_connection("contoso", tenant)
     service.start_all()
