@@ -6,7 +6,7 @@ interrupted sweep are cleared first, except which objects a read by id has found
 """
 
 from functools import cache
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from models.base import DIRECTORY
 from models.resource import OWNER, Resource
@@ -32,6 +32,10 @@ STAGING_BATCH: Final = 100_000
 Each batch reads all keys that the walk saw once, however many there are.
 """
 
+_ANY = f"""
+    select exists (select from sync.candidates where {OF_RESOURCE}),
+           exists (select from sync.removals where {OF_RESOURCE})
+"""
 _CLEAR = f"""
     with old as materialized (
          select key from sync.candidates
@@ -75,6 +79,9 @@ class CandidateCounts(NamedTuple):
     """Candidates that would be deleted only because the walk did not see them."""
 
 
+NO_CANDIDATES: Final = CandidateCounts(0, 0, 0, 0, 0)
+
+
 class KeptApart(NamedTuple):
     """Which rows that no sweep judges there may be; those that there are none of are not read."""
 
@@ -93,7 +100,7 @@ NO_WALK: Final = -1
 class Staging:
     """Stages the candidates of one resource, over as many transactions as necessary.
 
-    Stage parents before their edges.
+    Stage parents before their edges. Mostly there is nothing to stage, and little is asked then.
     """
 
     def __init__(
@@ -103,13 +110,20 @@ class Staging:
         limit: int = STAGING_BATCH,
         kept_apart: KeptApart = KeptApart(),  # noqa: B008 (a tuple, which nothing changes)
     ) -> None:
-        self._resource, self._walk_id, self._limit = resource, walk_id, limit
+        self.resource, self._walk_id, self._limit = resource, walk_id, limit
         self._kept_apart = kept_apart
+        self.has_candidates = self.has_removals = True
+        """Whether the resource has any, or had before; known once all are staged."""
         self._cursor: str | None = None
         self._emptied_parents: list[str] | None = None
-        self._steps = [self._clear, self._stage_unseen, self._stage_announced]
+        self._steps = [self._look, self._clear, self._stage_unseen, self._stage_announced]
         if resource.hidden_by:
             self._steps.append(self._mark_hidden)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the resource has neither candidates nor removals, and had none before."""
+        return not (self.has_candidates or self.has_removals)
 
     def advance(self, tx: Transaction) -> bool:
         """Stage the next batch. Return whether all are staged; if not, commit and call again."""
@@ -120,31 +134,43 @@ class Staging:
             self._cursor = None
         return True
 
+    def _look(self, tx: Transaction) -> bool:
+        (found,) = fetch_for_resource(tx, _ANY, self.resource.name)
+        self.has_candidates, self.has_removals = found
+        return True
+
     def _clear(self, tx: Transaction) -> bool:
-        return clear_candidates(tx, self._resource, self._walk_id, self._limit) < self._limit
+        if not self.has_candidates:
+            return True
+        return clear_candidates(tx, self.resource, self._walk_id, self._limit) < self._limit
 
     def _stage_unseen(self, tx: Transaction) -> bool:
-        self._cursor = stage_unseen(
+        staged = stage_unseen(
             tx,
-            self._resource,
+            self.resource,
             self._walk_id,
             self._cursor,
             self._limit,
             kept_apart=self._kept_apart,
         )
-        return self._cursor is None
+        return self._note_staged(staged)
 
     def _stage_announced(self, tx: Transaction) -> bool:
+        if not self.has_removals:
+            return True
         values = {"walk": self._walk_id, "after": self._cursor or "", "limit": self._limit}
-        self._cursor = get_next_key(
-            fetch_for_resource(tx, _ANNOUNCE, self._resource.name, **values), self._limit
-        )
+        return self._note_staged(fetch_for_resource(tx, _ANNOUNCE, self.resource.name, **values))
+
+    def _note_staged(self, staged: list[tuple[Any, ...]]) -> bool:
+        self.has_candidates = self.has_candidates or bool(staged)
+        self._cursor = get_next_key(staged, self._limit)
         return self._cursor is None
 
     def _mark_hidden(self, tx: Transaction) -> bool:
-        edge, walk_id = self._resource, self._walk_id
+        edge, walk_id = self.resource, self._walk_id
         if self._emptied_parents is None:
             self._emptied_parents = list_emptied_parents(tx, edge, walk_id)
+            self.has_candidates = self.has_candidates or bool(self._emptied_parents)
         if self._emptied_parents:
             self._cursor = mark_hidden_candidates(
                 tx,
@@ -215,13 +241,13 @@ def stage_unseen(
     limit: int,
     *,
     kept_apart: KeptApart,
-) -> str | None:
-    """Stage the next live rows that a complete walk did not see, and return the last one's key.
+) -> list[tuple[Any, ...]]:
+    """Stage the next live rows that a complete walk did not see.
 
-    Returns None if there were fewer than ``limit``. Malformed objects count as seen, and so do
-    objects that are being erased (a walk stores nothing of them) or that Graph does not answer for.
-    Edges of parents that are candidates are skipped: they end with their parents, which may have
-    any number of members.
+    Return the last one's key and their number, or nothing if there are none. Malformed objects
+    count as seen, and so do objects that are being erased (a walk stores nothing of them) or that
+    Graph does not answer for. Edges of parents that are candidates are skipped: they end with
+    their parents, which may have any number of members.
     """
     prefer_hash_joins(tx.db)
     malformed, unanswered, erasing = set[str](), SweepExclusions(set(), set()), frozenset[str]()
@@ -246,7 +272,7 @@ def stage_unseen(
         exclusions=bool(apart or unanswered.parts),
         parent_candidates=resource.is_edge and _has_candidates(tx, resource.parent),
     )
-    return get_next_key(fetch_for_resource(tx, statement, resource.name, **values), limit)
+    return fetch_for_resource(tx, statement, resource.name, **values)
 
 
 def _build_cursor(resource: Resource, after: str | None) -> dict[str, str]:

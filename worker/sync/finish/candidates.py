@@ -25,7 +25,7 @@ from worker.store.sweep.candidates import (
 )
 from worker.store.sweep.removals import DELETION_BATCH, count_live_removals
 from worker.store.sweep.seen import count_seen, null_unsent_columns
-from worker.store.sweep.staging import KeptApart, Staging, count_candidates
+from worker.store.sweep.staging import NO_CANDIDATES, KeptApart, Staging, count_candidates
 from worker.sync.context import SliceContext
 from worker.sync.guard import check_deletion, sample
 from worker.sync.sources.by_id import Address, load_addresses
@@ -63,6 +63,8 @@ class SweepCandidates:
     """Rows to be deleted, by resource."""
     hold_reasons: dict[str, str] = field(default_factory=dict)
     """Why the candidates of a resource wait for approval."""
+    empty_resources: set[str] = field(default_factory=set)
+    """Resources with no candidates and no removals: nothing of them has to be cleared."""
     hiding_edges: set[str] = field(default_factory=set)
     """Names of the edges of which last ones of parents with hidden members are held."""
     keys_to_confirm: dict[str, list[str]] = field(default_factory=dict)
@@ -95,7 +97,7 @@ def prepare_sweep(context: SliceContext, stream: Stream) -> SweepCandidates | No
                 cleared = 0 if is_cleared else _clear_some_unsent(context, tx, candidates)
                 done = not cleared and staging.advance(tx)
                 if done:
-                    _judge_resource(context, tx, candidates, resource, complete)
+                    _judge_resource(context, tx, candidates, staging, complete)
             is_cleared = cleared < DELETION_BATCH
             if not done and (is_stopping() if is_cleared else context.should_stop()):
                 return None
@@ -122,11 +124,15 @@ def _judge_resource(
     context: SliceContext,
     tx: Transaction,
     candidates: SweepCandidates,
-    resource: Resource,
+    staging: Staging,
     complete: Complete,
 ) -> None:
     """Count the deletions of one resource, or hold them if they are implausible."""
-    numbers = count_candidates(tx, resource)
+    resource = staging.resource
+    if staging.is_empty:
+        candidates.empty_resources.add(resource.name)
+        return
+    numbers = count_candidates(tx, resource) if staging.has_candidates else NO_CANDIDATES
     if numbers.hidden:
         candidates.hiding_edges.add(resource.name)
     explained = count_live_removals(tx, resource) - numbers.announced_hidden

@@ -162,7 +162,8 @@ def _finish_walk(
     stream = candidates.stream
     with context.open_transaction() as tx:
         for resource in stream.carried_resources:
-            _finish_removals(tx, candidates, resource)
+            if resource.name not in candidates.empty_resources:
+                _finish_removals(tx, candidates, resource)
             more = Part(resource.name, PartKind.DELETIONS, WHOLE_RESOURCE)
             if context.has_unresolved and more not in spared.unanswered:
                 resolve_parts(tx, [more])
@@ -185,7 +186,10 @@ def _finish_walk(
         save_stream(tx, stream, after)
         if is_resync(stream, after):
             note_full_walks(tx, context.run, [of.name for of in stream.carried_resources])
-        left = [of for of in stream.carried_resources if not _clear_some_candidates(tx, of)]
+        staged = [
+            of for of in stream.carried_resources if of.name not in candidates.empty_resources
+        ]
+        left = [of for of in staged if not _clear_some_candidates(tx, of)]
     context.tally.walked.append(stream.name)
     candidates.stream = after
     for resource in left:
