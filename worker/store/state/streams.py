@@ -7,8 +7,9 @@ from datetime import datetime, timedelta
 from typing import Final
 
 import sqlalchemy as sa
-from sqlalchemy import BigInteger, bindparam, select
-from sqlalchemy.dialects.postgresql import insert
+from psycopg.types.json import Jsonb
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import JSONB
 
 from models.resource import Resource
 from models.resources import EDGES_IN, STREAMED
@@ -16,6 +17,7 @@ from models.source import Mode, Source
 from models.stream import NOT_LICENSED_PHASE, OFF_PHASE, Phase, compute_late_after, streams
 from worker.conditions.reasons import NOT_LICENSED, is_not_licensed
 from worker.core.errors import LeaseLost
+from worker.store.engine import get_driver_connection
 from worker.store.lease import Transaction
 
 IS_NOT_LICENSED: Final = f"(s.phase = '{Phase.REFUSED}' and s.reason like '%{NOT_LICENSED}')"
@@ -243,27 +245,27 @@ def load_untold_columns(tx: Transaction, resource: Resource) -> int:
     return find_untold_columns(resource, tx.db.execute(statement).scalar())
 
 
-_NEW = insert(streams).values(
-    {
-        name: bindparam(name, type_=streams.c[name].type)
-        for name in ("connection_id", "resource", *_COLUMN_NAMES)
-    }
-)
-_SAVE = _NEW.on_conflict_do_update(
-    index_elements=[streams.c.connection_id, streams.c.resource],
-    set_={name: _NEW.excluded[name] for name in _COLUMN_NAMES},
-    where=(streams.c.walk_id == bindparam("walk_before", type_=BigInteger))
-    & (streams.c.page_no == bindparam("page_before", type_=BigInteger)),
-).returning(streams.c.resource)
-"""Built once, because it runs with every page."""
+_JSON_COLUMNS: Final = [name for name in _COLUMN_NAMES if isinstance(streams.c[name].type, JSONB)]
+_SAVE: Final = f"""
+    insert into sync.streams (connection_id, resource, {", ".join(_COLUMN_NAMES)})
+    values (%(connection_id)s, %(resource)s, {", ".join(f"%({n})s" for n in _COLUMN_NAMES)})
+    on conflict (connection_id, resource) do update
+       set {", ".join(f"{name} = excluded.{name}" for name in _COLUMN_NAMES)}
+     where streams.walk_id = %(walk_before)s and streams.page_no = %(page_before)s
+ returning resource
+"""
+"""For the driver, because it runs with every page."""
 
 
 def save_stream(tx: Transaction, before: Stream, after: Stream) -> None:
     """Save a step. Raises LeaseLost if the stream is no longer at ``before``."""
     values = {name: getattr(after, name) for name in _COLUMN_NAMES}
-    where = {"walk_before": before.walk_id, "page_before": before.page_no}
-    key = {"connection_id": tx.connection_id, "resource": after.name}
-    if tx.db.execute(_SAVE, {**values, **where, **key}).first() is None:
+    values |= {name: Jsonb(values[name]) for name in _JSON_COLUMNS}
+    values |= {"walk_before": before.walk_id, "page_before": before.page_no}
+    values |= {"connection_id": tx.connection_id, "resource": after.name}
+    with get_driver_connection(tx.db).cursor() as cursor:
+        saved = cursor.execute(_SAVE, values).fetchone()
+    if saved is None:
         raise LeaseLost(
             "another process has changed the stream",
             connection=str(tx.connection_id),

@@ -26,10 +26,9 @@ _NOTE = """
     insert into sync.seen (connection_id, resource, walk_id, page_no, keys, properties)
     values (%s, %s, %s, %s, %s::text::text[], %s::bigint[])
 """
-_FORGET = text("""
-    delete from sync.seen
-     where connection_id = :id and resource = any(cast(:resources as text[]))
-""")
+_FORGET = """
+    delete from sync.seen where connection_id = %s and resource = any(%s::text[])
+"""
 WALK_KEYS = """
     select unnest(keys) as key from sync.seen
      where connection_id = %(id)s and resource = %(resource)s and walk_id = %(walk)s
@@ -48,17 +47,11 @@ class SeenKeys(NamedTuple):
 def note_seen(tx: Transaction, walk_id: int, page_no: int, seen: Iterable[SeenKeys]) -> None:
     """Store the keys that a page of a walk showed."""
     with get_driver_connection(tx.db).cursor() as cursor:
-        cursor.executemany(
-            _NOTE,
-            [
-                (
-                    *(tx.connection_id, one.resource.name, walk_id, page_no),
-                    encode_array(list(one.keys)),
-                    _encode_present(one),
-                )
-                for one in seen
-            ],
-        )
+        # One or two: a pipeline, which ``executemany`` opens, costs more.
+        for one in seen:
+            keys, present = encode_array(list(one.keys)), _encode_present(one)
+            walk = (tx.connection_id, one.resource.name, walk_id, page_no)
+            cursor.execute(_NOTE, (*walk, keys, present))
 
 
 def _encode_present(seen: SeenKeys) -> list[int] | None:
@@ -69,7 +62,8 @@ def _encode_present(seen: SeenKeys) -> list[int] | None:
 def delete_seen(tx: Transaction, resources: Sequence[Resource]) -> None:
     """Delete the seen keys of finished walks."""
     names = [resource.name for resource in resources]
-    tx.db.execute(_FORGET, {"id": tx.connection_id, "resources": names})
+    with get_driver_connection(tx.db).cursor() as cursor:
+        cursor.execute(_FORGET, (tx.connection_id, names))
 
 
 @cache
