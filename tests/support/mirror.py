@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from models.resources import RESOURCES
 from models.switches import find_off
 from sandbox.tenant import Nango, Tenant, Truth, compute_checksum
 from tests.support.synced import sync_by_hand
 from worker.events.verify import Verification, verify
-from worker.store.engine import Database
+from worker.store.engine import Database, get_driver_connection
 from worker.sync.report import SyncReport
 from worker.sync.runtime import Runtime
 
@@ -33,34 +33,47 @@ def read_live_rows(
     database: Database, resource: str, connection_id: int = 1
 ) -> Iterator[dict[str, Any]]:
     """The live rows of a resource, in the truth's spelling."""
-    columns = ", ".join(f'"{name}"' for name in RESOURCES[resource].column_names)
-    statement = text(
-        f"select {columns} from directory.{resource}"
-        " where connection_id = :id and deleted_at is null"
-    )
     with database.open_transaction() as db:
-        for row in db.execute(statement, {"id": connection_id}).mappings():
-            yield {name: to_truth_value(value) for name, value in row.items()}
+        yield from _read_live_rows(db, resource, connection_id)
+
+
+def _read_live_rows(db: Connection, resource: str, connection_id: int) -> Iterator[dict[str, Any]]:
+    names = RESOURCES[resource].column_names
+    columns = ", ".join(f'"{name}"' for name in names)
+    statement = (
+        f"select {columns} from directory.{resource}"
+        " where connection_id = %s and deleted_at is null"
+    )
+    with get_driver_connection(db).cursor() as cursor:
+        for row in cursor.execute(statement, (connection_id,)):
+            yield dict(zip(names, map(to_truth_value, row), strict=True))
 
 
 def live_counts(database: Database, connection_id: int = 1) -> dict[str, int]:
     """Number of live rows of every mirrored table."""
-    each = " union all ".join(
-        f"select '{resource}' as resource, count(*) as rows from directory.{resource}"
-        " where connection_id = :id and deleted_at is null"
+    with database.open_transaction() as db:
+        return _count_live(db, connection_id)
+
+
+def _count_live(db: Connection, connection_id: int) -> dict[str, int]:
+    counts = ", ".join(
+        f"(select count(*) from directory.{resource}"
+        " where connection_id = %(id)s and deleted_at is null)"
         for resource in RESOURCES
     )
-    with database.open_transaction() as db:
-        rows = db.execute(text(each), {"id": connection_id})
-        return {row.resource: row.rows for row in rows}
+    with get_driver_connection(db).cursor() as cursor:
+        found = cursor.execute(f"select {counts}", {"id": connection_id}).fetchone()
+    assert found is not None
+    return dict(zip(RESOURCES, found, strict=True))
 
 
 def compute_mirror_truth(database: Database, connection_id: int = 1) -> dict[str, Truth]:
     """Count and checksum of every mirrored table."""
     truth = {}
-    for resource in RESOURCES:
-        rows = list(read_live_rows(database, resource, connection_id))
-        truth[resource] = Truth(len(rows), compute_checksum(rows))
+    with database.open_transaction() as db:
+        for resource, count in _count_live(db, connection_id).items():
+            rows = list(_read_live_rows(db, resource, connection_id)) if count else []
+            truth[resource] = Truth(len(rows), compute_checksum(rows))
     return truth
 
 
