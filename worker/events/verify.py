@@ -38,10 +38,21 @@ MAX_PROBLEMS: Final = 20
 """Problems that are listed; the rest are only counted."""
 
 _SEQUENCE_STATS = text("""
-    select count(*) as number, min(seq) as first, max(seq) as last, min(occurred_at) as oldest,
+    with told as materialized (
+         select resource, count(*) as number, min(seq) as first, max(seq) as last,
+                min(occurred_at) as oldest
+           from events.change_events where connection_id = :id group by resource)
+    select coalesce(sum(number), 0)::bigint as number, min(first) as first, max(last) as last,
+           min(oldest) as oldest, coalesce(array_agg(resource), '{}') as resources,
            (select event_seq from sync.leases where connection_id = :id) as counted
-      from events.change_events where connection_id = :id
+      from told
 """)
+_STORED = text(
+    " union all ".join(
+        f"select '{name}' where exists (select from {DIRECTORY}.{name} where {OWNER} = :id)"
+        for name in RESOURCES
+    )
+)
 
 
 @dataclass
@@ -84,11 +95,14 @@ def verify(
     db.execute(text("set local statement_timeout = 0"))
     result = Verification()
     leaving, coverage = list_ids_being_erased(db, connection_id), load_coverage(db, connection_id)
-    _check_sequence(db, connection_id, result)
+    told = _check_sequence(db, connection_id, result)
+    stored = set(db.execute(_STORED, {"id": connection_id}).scalars())
     result.unresolved = summarize_unresolved(db, connection_id).get(connection_id, {})
     done = count(1)
 
     def count_events(resource: Resource) -> Iterator[Any]:
+        if resource.name not in told:
+            return
         find_untold, since = coverage[resource.name].find_untold, coverage[resource.name].off_seq
         for event in _stream_events(db, connection_id, resource, since):
             yield (*event, find_untold(event[1]))
@@ -97,13 +111,14 @@ def verify(
                 on_events(number, result.events, resource.name)
 
     for resource in RESOURCES.values():
-        is_on = coverage[resource.name].is_on
-        rows = _stream_rows(db, connection_id, resource) if is_on else iter(())
+        is_read = coverage[resource.name].is_on and resource.name in stored
+        rows = _stream_rows(db, connection_id, resource) if is_read else iter(())
         _check_resource(resource, rows, count_events(resource), leaving, result)
     return result
 
 
-def _check_sequence(db: sa.Connection, connection_id: int, result: Verification) -> None:
+def _check_sequence(db: sa.Connection, connection_id: int, result: Verification) -> set[str]:
+    """Check that no number is missing; return the resources that there are events about."""
     row = db.execute(_SEQUENCE_STATS, {"id": connection_id}).one()
     result.events, result.oldest_at = row.number, row.oldest
     result.first_seq, result.last_seq = row.first, row.last
@@ -112,6 +127,7 @@ def _check_sequence(db: sa.Connection, connection_id: int, result: Verification)
         result.add_problem(f"the sequence {row.first} to {row.last} lacks {missing} events")
     if (row.counted or 0) != (row.last or 0):
         result.add_problem(f"the counter is {row.counted}, the last event at {row.last}")
+    return set(row.resources)
 
 
 def _build_key_sql(resource: Resource) -> str:
