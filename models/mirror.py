@@ -115,4 +115,4 @@ def build_column(declared: Property) -> Column[Any]:
 
 def _build_index(resource: Resource, declared: PartialIndex) -> Index:
     name = f"ix_{resource.name}_{declared.name}"
-    return Index(name, OWNER, postgresql_where=text(declared.where))
+    return Index(name, OWNER, *declared.columns, postgresql_where=text(declared.where))

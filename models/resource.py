@@ -56,6 +56,8 @@ class PartialIndex(NamedTuple):
 
     name: str
     where: str
+    columns: tuple[str, ...] = ()
+    """Columns after the connection."""
 
 
 DELETED_INDEX: Final = PartialIndex("deleted", "deleted_at is not null")

@@ -44,6 +44,16 @@ OFF_PHASE: Final = "off"
 """Shown for a stream that the settings switch off. No phase is stored for it, as an earlier release
 could not read one: it leaves the stream alone because nothing is due."""
 
+
+class Nesting(StrEnum):
+    """State of the closure of a stream's edges, where parents can be members of parents."""
+
+    COMPLETE = "complete"
+    """It has every pair, as of the last commit."""
+    TOO_LARGE = "too_large"
+    """It has more pairs than are kept: there are none."""
+
+
 DEFAULT_INTERVAL = 300
 """Seconds between two reads of a stream whose own interval is not stored yet."""
 
@@ -168,6 +178,20 @@ streams = Table(
         "drift",
         JSONB,
         comment="what the latest full walk found that the deltas had missed, by resource",
+    ),
+    Column(
+        "nesting",
+        Text,
+        comment="closure of its nested objects: complete or too_large; null: not known, or none",
+    ),
+    Column("nesting_pairs", BigInteger, comment="pairs in that closure"),
+    Column(
+        "nesting_at", DateTime(timezone=True), comment="when all of it was last computed or tried"
+    ),
+    Column(
+        "nesting_mark",
+        Text,
+        comment="walk_id/page_no as of which it is right; another: an earlier release wrote since",
     ),
     Column("reason", Text, comment="why it is refused, held or waiting, in plain words"),
     Column(

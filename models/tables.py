@@ -4,6 +4,7 @@ from models.api_token import api_tokens
 from models.audit import audit
 from models.base import metadata
 from models.change_event import change_events
+from models.closure import NESTED_EDGES, get_closure_table
 from models.connection import connections
 from models.counter import counters
 from models.epoch import epochs
@@ -27,9 +28,11 @@ from models.unresolved import unresolved
 from models.worker import workers
 
 MIRROR_TABLES = tuple(get_table(resource) for resource in RESOURCES.values())
+CLOSURE_TABLES = tuple(get_closure_table(edge) for edge in NESTED_EDGES)
 SAMPLE_TABLES = tuple(get_sample_table(resource) for resource in SAMPLED)
 
 __all__ = [
+    "CLOSURE_TABLES",
     "MIRROR_TABLES",
     "SAMPLE_TABLES",
     "api_tokens",

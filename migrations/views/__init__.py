@@ -18,6 +18,14 @@ from migrations.views.function import AnalyticsFunction
 from migrations.views.groups import GROUP_MEMBERS, GROUP_OWNERS, GROUPS
 from migrations.views.licences import LICENSE_SUMMARY, LICENSES, USER_LICENSES
 from migrations.views.managers import MANAGERS
+from migrations.views.nesting import (
+    EFFECTIVE_GROUP_MEMBERS,
+    GROUPS_AROUND,
+    GROUPS_INSIDE,
+    GROUPS_OF,
+    MEMBERS_OF,
+    NESTING,
+)
 from migrations.views.people import GUESTS, USER_MAIL_ADDRESSES, USERS
 from migrations.views.roles import ROLE_ASSIGNMENTS, ROLE_DEFINITIONS
 from migrations.views.sign_ins import SIGN_IN_ACTIVITY
@@ -35,6 +43,8 @@ VIEWS: Final[tuple[AnalyticsView, ...]] = (
     SIGN_IN_ACTIVITY,
     GROUPS,
     GROUP_MEMBERS,
+    NESTING,
+    EFFECTIVE_GROUP_MEMBERS,
     GROUP_OWNERS,
     ADMINISTRATIVE_UNITS,
     ADMINISTRATIVE_UNIT_MEMBERS,
@@ -53,5 +63,11 @@ VIEWS: Final[tuple[AnalyticsView, ...]] = (
 )
 """In the order in which they are made: those that others use come first."""
 
-FUNCTIONS: Final[tuple[AnalyticsFunction, ...]] = (ACCESS_CHANGES,)
-"""Made after the views, which they use."""
+FUNCTIONS: Final[tuple[AnalyticsFunction, ...]] = (
+    GROUPS_INSIDE,
+    GROUPS_AROUND,
+    MEMBERS_OF,
+    GROUPS_OF,
+    ACCESS_CHANGES,
+)
+"""Made after the views, except for those that views use."""

@@ -16,10 +16,10 @@ class Argument(NamedTuple):
 
 @dataclass(frozen=True)
 class AnalyticsFunction:
-    """A function that returns rows of one query with the caller's rights.
+    """A function that returns rows with the caller's rights.
 
-    It is ``language sql stable`` and nothing more, so that Postgres takes it as a part of the
-    query that calls it.
+    In ``sql`` it is one query, and Postgres takes it as a part of the query that calls it: so it is
+    stable, and has no settings of its own.
     """
 
     name: str
@@ -27,6 +27,11 @@ class AnalyticsFunction:
     arguments: tuple[Argument, ...]
     columns: tuple[Argument, ...]
     body: str
+    language: str = "sql"
+    rows: int = 1000
+    """How many the planner expects."""
+    is_used_by_views: bool = False
+    """Whether it is made before the views."""
 
     @property
     def signature(self) -> str:
@@ -39,6 +44,7 @@ class AnalyticsFunction:
         given = ", ".join(f"{one.name} {one.type}" for one in self.columns)
         yield (
             f"create or replace function {SCHEMA}.{self.name}({taken}) returns table ({given})"
-            f" language sql stable as $body${self.body}$body$"
+            f" language {self.language} stable parallel safe rows {self.rows}"
+            f" as $body${self.body}$body$"
         )
         yield f"comment on function {self.signature} is {render_comment(self.meaning)}"

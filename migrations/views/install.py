@@ -22,6 +22,7 @@ from psycopg.errors import (
 )
 
 from migrations.views import FUNCTIONS, VIEWS
+from migrations.views.function import AnalyticsFunction
 from migrations.views.view import SCHEMA, AnalyticsView, render_comment
 
 FIRST_REVISION: Final = "0055"
@@ -42,6 +43,9 @@ _GRANTS: Final = f"""
       from pg_class c cross join aclexplode(c.relacl) a
      where c.relnamespace = '{SCHEMA}'::regnamespace and c.relkind = 'v' and a.grantee <> c.relowner
 """
+
+_EARLIER: Final = tuple(one for one in FUNCTIONS if one.is_used_by_views)
+_LATER: Final = tuple(one for one in FUNCTIONS if not one.is_used_by_views)
 
 Grants: TypeAlias = list[tuple[Any, ...]]
 """AnalyticsView, privilege, grantee and grant option of each grant."""
@@ -78,7 +82,7 @@ def install_possible_views(db: sa.Connection) -> None:
     The release that the revision belongs to makes its own when it migrates.
     """
     driver: psycopg.Connection[Any] = db.connection.driver_connection  # type: ignore[assignment]
-    for statements in (*map(_render, VIEWS), *(one.render() for one in FUNCTIONS)):
+    for statements in (*map(_render, VIEWS), *(one.render() for one in _LATER)):
         with suppress(UndefinedTable, UndefinedColumn, UndefinedFunction), driver.transaction():
             for statement in statements:
                 driver.execute(statement.encode())
@@ -108,15 +112,18 @@ def compute_digest() -> str:
 
 
 def _render_all() -> Iterator[str]:
+    for function in _EARLIER:
+        yield from function.render()
     for view in VIEWS:
         yield from _render(view)
-    for function in FUNCTIONS:
+    for function in _LATER:
         yield from function.render()
 
 
 def _render(view: AnalyticsView) -> Iterator[str]:
     place = f"{SCHEMA}.{view.name}"
-    yield f"create or replace view {place} as\n{view.render_query()}"
+    rights = " with (security_invoker = true)" if view.has_reader_rights else ""
+    yield f"create or replace view {place}{rights} as\n{view.render_query()}"
     yield f"comment on view {place} is {render_comment(view.meaning)}"
     for column in view.columns:
         yield f"comment on column {place}.{column.name} is {render_comment(column.meaning)}"
@@ -153,14 +160,20 @@ def _grant(driver: psycopg.Connection[Any], grants: Grants) -> None:
 
 
 def _drop(driver: psycopg.Connection[Any]) -> None:
-    for function in reversed(FUNCTIONS):
-        try:
-            driver.execute(f"drop function if exists {function.signature}".encode())
-        except DependentObjectsStillExist as error:
-            raise ViewInUse(f"{function.signature}: {error.diag.message_detail}") from None
+    for function in reversed(_LATER):
+        _drop_function(driver, function)
     for view in reversed(VIEWS):
         place = sql.SQL("{}.{}").format(sql.Identifier(SCHEMA), sql.Identifier(view.name))
         try:
             driver.execute(sql.SQL("drop view if exists {}").format(place))
         except DependentObjectsStillExist as error:
             raise ViewInUse(f"{SCHEMA}.{view.name}: {error.diag.message_detail}") from None
+    for function in reversed(_EARLIER):
+        _drop_function(driver, function)
+
+
+def _drop_function(driver: psycopg.Connection[Any], function: AnalyticsFunction) -> None:
+    try:
+        driver.execute(f"drop function if exists {function.signature}".encode())
+    except DependentObjectsStillExist as error:
+        raise ViewInUse(f"{function.signature}: {error.diag.message_detail}") from None

@@ -25,7 +25,12 @@ GROUP_MEMBERS: Final = Resource(
     event_noun="group",
     verbs=Verbs("member_added", "member_updated", "member_removed", restored="member_added"),
     phrase="{member_id} in {group_id}",
-    indexes=(PartialIndex("cascaded", "deleted_reason = 'cascade'"),),
+    indexes=(
+        PartialIndex("cascaded", "deleted_reason = 'cascade'"),
+        PartialIndex(
+            "nested", "member_type = 'group' and deleted_at is null", ("group_id", "member_id")
+        ),
+    ),
     properties=(
         guid("group_id", "the group", key=True, references=("groups",)),
         guid("member_id", "the member", key=True, references=("users", "groups"), indexed=True),

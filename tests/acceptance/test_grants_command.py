@@ -123,6 +123,8 @@ def test_a_reader_sees_the_directory_the_views_and_the_events(readable: Readable
     readable.grant()
     assert readable.reads("select display_name from directory.users") == [("Ann",)]
     assert readable.reads("select organization from analytics.users") == [("Contoso",)]
+    for name in ("members_of", "groups_of"):
+        assert readable.reads(f"select * from analytics.{name}(1, gen_random_uuid())") == []
     assert readable.reads(
         "select seq from events.change_events where change = 'created' and seq = 1 limit 1"
     ) == [(1,)]

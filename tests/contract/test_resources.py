@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy.dialects import postgresql
 
 import models.resources
+from models.closure import NESTED_EDGES, get_closure_name
 from models.mirror import get_table
 from models.property import guid, text
 from models.resource import BOOKKEEPING, OWNER, Resource
@@ -57,7 +58,9 @@ def spelled(column: Any) -> str:
 
 def test_the_mirror_has_these_tables() -> None:
     directory = {table.name for table in metadata.tables.values() if table.schema == "directory"}
-    assert directory == SAMPLES.keys() == RESOURCES.keys()
+    closures = {get_closure_name(edge) for edge in NESTED_EDGES}
+    assert directory - closures == SAMPLES.keys() == RESOURCES.keys()
+    assert closures == {"group_closure"} < directory
 
 
 @ALL

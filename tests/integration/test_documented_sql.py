@@ -142,6 +142,10 @@ class World:
     def ask(self, example: Example, customer: Customer) -> list[Row]:
         """The answer for one customer, with its objects in place of those that are left out."""
         sql = example.sql.replace("group_id = '...'", f"group_id = '{customer.group}'")
+        sql = sql.replace(
+            "members_of(1, '...'", f"members_of({customer.number}, '{customer.group}'"
+        )
+        sql = sql.replace("groups_of(1, '...'", f"groups_of({customer.number}, '{customer.person}'")
         sql = sql.replace("= '...'", f"= '{customer.person}'")
         sql = sql.replace("connection_id = 1", f"connection_id = {customer.number}")
         with self.database.open_transaction() as db:
@@ -240,7 +244,29 @@ def members_with_names(world: World, customer: Customer, rows: list[Row]) -> Non
 def everybody_inside(world: World, customer: Customer, rows: list[Row]) -> None:
     kinds = Counter(customer.inside(customer.group).values())
     kinds["service_principal"] = kinds.pop("servicePrincipal")
-    assert {row["member_type"]: row["count"] for row in rows} == dict(kinds)
+    assert Counter(row["member_type"] for row in rows) == kinds
+    ways = {0: "Outer", 1: "Outer > In", 2: "Outer > In > Innermost"}
+    assert all(row["path"] == ways[row["depth"]] for row in rows)
+    assert {row["depth"] for row in rows} == ways.keys()
+
+
+def groups_of_the_person(world: World, customer: Customer, rows: list[Row]) -> None:
+    groups = [
+        one["displayName"]
+        for one in customer.tenant.iterate_live("groups")
+        if customer.person in customer.inside(one["id"])
+    ]
+    assert Counter(row["group_name"] for row in rows) == Counter(groups)
+    assert all(row["path"].startswith(row["group_name"]) for row in rows)
+
+
+def is_a_member(world: World, customer: Customer, rows: list[Row]) -> None:
+    assert rows == [{"is_member": customer.person in customer.inside(customer.group)}]
+
+
+def circles(world: World, customer: Customer, rows: list[Row]) -> None:
+    found = Counter((row["group_name"], row["depth"]) for row in rows)
+    assert found == dict.fromkeys([("Outer", 2), ("In", 2), ("Innermost", 2)], 2)
 
 
 def holders(world: World, customer: Customer, rows: list[Row]) -> None:
@@ -377,7 +403,10 @@ ANSWERS: dict[str, Callable[[World, Customer, list[Row]], None]] = {
     "now() - fresh_at as behind": how_fresh,
     f"role_template_id = '{GLOBAL_ADMINISTRATOR}'": global_administrators,
     "as member\n": members_with_names,
-    "with recursive inside": everybody_inside,
+    "from analytics.members_of": everybody_inside,
+    "from analytics.groups_of": groups_of_the_person,
+    "as is_member": is_a_member,
+    "where group_id = member_id": circles,
     "as scope\n  from analytics.role_assignments": holders,
     "from directory.service_principals s": secrets_that_end,
     "from analytics.app_role_assignments": permissions_of_applications,

@@ -303,8 +303,9 @@ SAFE = {
     },
     "sync.streams": {
         **dict.fromkeys(
-            ("resource", "phase", "mode", "refused_phase", "left_out", "dropped"), WORD
+            ("resource", "phase", "mode", "refused_phase", "left_out", "dropped", "nesting"), WORD
         ),
+        "nesting_mark": "numbers of a walk and a page",
         **dict.fromkeys(
             ("asked_columns", "walked_columns", "covered_since", "to_clear"), "names of columns"
         ),

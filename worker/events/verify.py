@@ -4,7 +4,7 @@ It reads one database snapshot, object by object, so that memory stays constant.
 gaps in the sequence, rows without history, and rows whose content does not match their hash.
 Objects that were or are being erased are skipped: their events no longer hold their content. So are
 columns in events that do not tell them yet, and events of a resource from before it was last
-switched off (``coverage.py``).
+switched off (``coverage.py``). Closures are compared with what the edges make.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy import text
 
 from models.base import DIRECTORY
+from models.closure import NESTED_EDGES, get_closure_name
 from models.erasure import ERASED_PREFIX
 from models.resource import OWNER, Resource
 from models.resources import RESOURCES
@@ -26,6 +27,7 @@ from worker.events.undo import ObjectState, undo_event
 from worker.rows.hash import HASH_VERSION
 from worker.rows.shape import get_shape
 from worker.store.engine import get_driver_connection
+from worker.store.mirror.nesting import count_wrong_pairs
 from worker.store.state.erasures import list_ids_being_erased
 from worker.store.state.unresolved import summarize_unresolved
 
@@ -114,6 +116,12 @@ def verify(
         is_read = coverage[resource.name].is_on and resource.name in stored
         rows = _stream_rows(db, connection_id, resource) if is_read else iter(())
         _check_resource(resource, rows, count_events(resource), leaving, result)
+    for edge in NESTED_EDGES:
+        if wrong := count_wrong_pairs(db, connection_id, edge):
+            result.add_problem(
+                f"{get_closure_name(edge)}: {wrong:,} pairs are not as {edge.name} makes them;"
+                f" a full resync of {edge.parent} computes them anew"
+            )
     return result
 
 

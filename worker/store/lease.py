@@ -5,7 +5,7 @@ that was suspended past its lease cannot write when it wakes up. The same row co
 events: commits of a connection are serialized, and so are their sequence numbers.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -98,6 +98,7 @@ class Transaction:
     ``moment`` is the database's time. Once there is an event it never decreases, even if the clock
     is set back, so that rows stored without an event sort correctly among the events.
     ``seq`` is the last sequence number assigned. ``counts`` are stored before the commit.
+    ``before_commit`` has what is to be done once, at its end, whatever changes it makes: by name.
     """
 
     db: sa.Connection
@@ -105,6 +106,13 @@ class Transaction:
     moment: datetime
     seq: int
     counts: Counts = field(default_factory=Counts)
+    before_commit: "dict[str, Callable[[Transaction], None]]" = field(default_factory=dict)
+
+    def finish(self) -> None:
+        """Do what was left for the end of the transaction; a commit calls it."""
+        while self.before_commit:
+            _, action = self.before_commit.popitem()
+            action(self)
 
     def read_clock(self) -> datetime:
         """Return the database's current time, for due times: it may be behind ``moment``."""
@@ -181,6 +189,7 @@ def open_write_transaction(database: Database, lease: Lease) -> Iterator[Transac
         transaction = _load_transaction(db, lease, _RENEW_AND_LOCK)
         before = transaction.seq
         yield transaction
+        transaction.finish()
         if transaction.seq > before:
             _save_sequence(transaction, lease.seconds)
         add_to_counters(db, transaction.counts.take())
@@ -242,6 +251,7 @@ def interrupt_writer_in(
     transaction = Transaction(db, connection_id, row.moment, row.event_seq, counts or Counts())
     db.execute(_SEIZE, {"id": connection_id})
     yield transaction
+    transaction.finish()
     _save_sequence(transaction, 0.0)
     if counts is None:
         add_to_counters(db, transaction.counts.take())

@@ -8,7 +8,7 @@ from typing import Final
 from models.change_event import ChangeKind
 from models.resource import Resource
 from models.source import Source
-from models.stream import Phase
+from models.stream import Nesting, Phase
 from worker.core.errors import NotLicensed, ResourceRefused
 from worker.core.net.retry_after import MAX_RETRY_AFTER
 from worker.store.mirror.change import Change
@@ -23,6 +23,9 @@ NOT_LICENSED_PAUSE: Final = 86_400.0
 RESTART_PAUSE: Final = 3600.0
 NOT_OFFERED_STATUSES: Final = frozenset({400, 404, 501})
 """Statuses for features that the tenant lacks, or for links that Graph cannot read."""
+
+NESTING_PAUSE: Final = timedelta(days=1)
+"""Between two attempts at a closure that was too large: one reads all nested edges."""
 
 Drift = dict[str, dict[str, int]]
 """Count of each kind of change, by resource."""
@@ -88,6 +91,19 @@ def get_drift(stream: Stream, since: datetime, ended_streams: Sequence[str]) -> 
     under_way = stream.phase in (Phase.LISTING, Phase.SWEEPING)
     recent = stream.full_walk_at is not None and stream.full_walk_at >= since
     return stream.drift if (recent or stream.name in ended_streams) and not under_way else None
+
+
+def should_compute_nesting(stream: Stream, edge: Resource, now: datetime) -> bool:
+    """Whether the end of a round has to compute the closure of an edge.
+
+    It is not known after an upgrade, and after an earlier release has written. One that was too
+    large is tried again once a day.
+    """
+    if stream.phase is Phase.LISTING or stream.is_first_read(edge):
+        return False
+    if stream.nesting is Nesting.TOO_LARGE:
+        return stream.nesting_at is None or now - stream.nesting_at >= NESTING_PAUSE
+    return stream.nesting is None
 
 
 def is_resync(stream: Stream, after: Stream) -> bool:

@@ -18,6 +18,7 @@ from worker.core.process.failpoints import hit_failpoint
 from worker.events.append import append_connection_event
 from worker.store.lease import Transaction
 from worker.store.mirror.clear import clear_values, has_rows, remove_rows
+from worker.store.mirror.nesting import drop_nesting
 from worker.store.state.evidence import forget_evidence
 from worker.store.state.streams import Stream, save_stream
 from worker.sync.context import SliceContext
@@ -73,6 +74,8 @@ def _switch_off(context: SliceContext, stream: Stream) -> Stream:
         told = [one for one in stream.carried_resources if _was_told(tx, stream, one)]
         since = _tell_switches(context, tx, stream, told, "off")
         forget_evidence(tx, stream.carried_resources)
+        for edge in stream.carried_edges:
+            drop_nesting(tx, edge)
         after = Stream(
             resource=resource,
             walk_id=stream.walk_id + 1,
@@ -127,6 +130,8 @@ def _drop(context: SliceContext, stream: Stream, dropped: list[str]) -> Stream:
                 to_clear=[*columns, *(edge.relation for edge in left)] or None,
             )
             forget_evidence(tx, left)
+            for edge in left:
+                drop_nesting(tx, edge)
         if (gone | back) - {*resource.relations} and stream.phase is not Phase.REFUSED:
             # The walk replaces the cursor, which is bound to the properties of before.
             after = replace(after, due_at=context.started_at, full_due_at=context.started_at)

@@ -20,6 +20,7 @@ from worker.store.lease import Transaction
 from worker.store.mirror.cascade import EDGE_BATCH
 from worker.store.mirror.change import Change
 from worker.store.mirror.merge import load_rows
+from worker.store.mirror.nesting import note_erased_edges
 
 _ZERO = "00000000-0000-0000-0000-000000000000"
 _EDGE_NAMES = ", ".join(f"'{one.name}'" for one in EDGES)
@@ -138,6 +139,7 @@ class EdgeErasure:
             while more:
                 taken.add(edge, cursor.fetchall())
                 more = cursor.nextset()
+        note_erased_edges(tx, edge, self.resource, pairs)
         self.cursor = place
 
 
@@ -175,7 +177,9 @@ def erase_rows(tx: Transaction, resource: Resource, key: str) -> ErasedRows:
             taken.counts[f"{DIRECTORY}.{resource.name}"] = len(cursor.fetchall())
         for of, column in REFERENCES[resource.name]:
             cursor.execute(_build_deletion(of, column.name), (tx.connection_id, key))
-            taken.add(of, cursor.fetchall())
+            found = cursor.fetchall()
+            taken.add(of, found)
+            note_erased_edges(tx, of, resource, found)
     return taken
 
 

@@ -22,6 +22,7 @@ from worker.store.mirror.change import Change
 from worker.store.mirror.deletions import delete_objects, drop_ended_removals
 from worker.store.mirror.edge_sql import render_for_edge
 from worker.store.mirror.edges import build_edge_deletion
+from worker.store.mirror.nesting import note_ended_edges
 from worker.store.planner import prefer_hash_joins
 
 EDGE_BATCH: Final = 2_000
@@ -161,6 +162,7 @@ class BatchedDeletion:
             cursor.execute(_FORCE_PROBES)
             ended = cursor.execute(_render_end(end), values).fetchall()
             cursor.execute(_RESET_PLANNER)
+        note_ended_edges(tx, edge, ended)
         reached = [(p, m) for p, m, _ in ended if p in reasons]
         self._cursors[edge.name] = max([self._cursors[edge.name], *reached])
         return [build_edge_deletion(edge, (p, m), kind) for p, m, kind in ended]

@@ -21,6 +21,11 @@ from worker.store.lease import Transaction
 from worker.store.mirror.change import Change
 from worker.store.mirror.edge_sql import render_for_edge
 from worker.store.mirror.live_since import NOT_OBSERVED, LiveSince
+from worker.store.mirror.nesting import (
+    list_nested_parents,
+    note_ended_edges,
+    note_nested_edges,
+)
 from worker.store.mirror.write import copy_new_lines, update_each
 
 Pair = tuple[str, str]
@@ -93,9 +98,12 @@ def merge_edges(
     returning = [pair for pair, old in stored.items() if not old.is_live]
     began = live_since.load_for_members(tx, edge, {parent for parent, _ in (*fresh, *returning)})
     changes = _insert(tx, edge, fresh, ended, began)
+    if not assume_new:  # a first load computes the closure at its end
+        note_nested_edges(tx, edge, list_nested_parents(edge, fresh))
     build_change = _get_change_builder(edge)
     altered: list[tuple[object, ...]] = []
     revived: list[tuple[object, ...]] = []
+    other: dict[Pair, str] = {}
     for pair, old in stored.items():
         kind = _choose_member_type(old, arriving[pair])
         if not ended.isdisjoint(pair):
@@ -105,12 +113,16 @@ def merge_edges(
                 )
         elif not old.is_live:
             changes.append(build_change(ChangeKind.RESTORED, pair, kind))
+            other[pair] = kind
             revived.append((kind, tx.moment, began[pair[0]], tx.connection_id, *pair))
         elif kind != old.member_type:
             changes.append(_build_type_change(edge, pair, old.member_type, kind))
+            other[pair] = kind
+            note_ended_edges(tx, edge, [(*pair, old.member_type)])
             altered.append((kind, None, None, *_build_row_key(tx, pair)))
     update_each(tx, edge, render_for_edge(_UPDATE, edge), altered)
     update_each(tx, edge, render_for_edge(_RESTORE, edge), revived)
+    note_nested_edges(tx, edge, list_nested_parents(edge, other))
     return changes
 
 
@@ -177,15 +189,17 @@ def delete_edges(tx: Transaction, edge: Resource, reasons: Mapping[Pair, str]) -
     """End edges; unknown ones are ignored, ended ones only get the new reason."""
     if not reasons:
         return []
-    changes, altered = [], []
+    changes, altered, ended = [], [], []
     for pair, old in load_edges(tx, edge, reasons).items():
         reason = reasons[pair]
         if old.is_live:
             changes.append(build_edge_deletion(edge, pair, old.member_type))
+            ended.append((*pair, old.member_type))
         elif old.reason == reason:
             continue
         altered.append((old.member_type, tx.moment, reason, tx.moment, tx.connection_id, *pair))
     update_each(tx, edge, render_for_edge(_UPDATE, edge), altered)
+    note_ended_edges(tx, edge, ended)
     return changes
 
 
@@ -206,7 +220,9 @@ def end_edges_of(
     values = (tx.moment, tx.moment, tx.connection_id, *(ids for _ in listed))
     with get_driver_connection(tx.db).cursor() as cursor:
         cursor.execute(statement, values)
-        return [build_edge_deletion(edge, (p, m), kind) for p, m, kind in cursor.fetchall()]
+        found = cursor.fetchall()
+    note_ended_edges(tx, edge, found)
+    return [build_edge_deletion(edge, (p, m), kind) for p, m, kind in found]
 
 
 def build_edge_deletion(edge: Resource, pair: Pair, member_type: str) -> Change:

@@ -14,6 +14,7 @@ from psycopg.sql import SQL, Composed, Identifier
 from sqlalchemy import text
 
 from models.base import DIRECTORY, EVENTS, HISTORY, SYNC
+from models.closure import NESTED_EDGES, get_closure_name
 from models.resource import OWNER
 from models.resources import RESOURCES
 from models.sample import SAMPLED, get_sample_table
@@ -76,6 +77,10 @@ TABLES: Final = (
     *(
         _Table(HISTORY, get_sample_table(resource).name, (*resource.key, "sampled_on"))
         for resource in SAMPLED
+    ),
+    *(
+        _Table(DIRECTORY, get_closure_name(edge), (edge.key[0], "inner_id"))
+        for edge in NESTED_EDGES
     ),
     _Table(EVENTS, "change_events", ("seq",)),
     _Table(EVENTS, "positions", ("sink_id",)),

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 from psycopg.types.json import Jsonb
@@ -14,7 +14,14 @@ from sqlalchemy.dialects.postgresql import JSONB
 from models.resource import Resource
 from models.resources import EDGES_IN, STREAMED
 from models.source import Mode, Source
-from models.stream import NOT_LICENSED_PHASE, OFF_PHASE, Phase, compute_late_after, streams
+from models.stream import (
+    NOT_LICENSED_PHASE,
+    OFF_PHASE,
+    Nesting,
+    Phase,
+    compute_late_after,
+    streams,
+)
 from worker.conditions.reasons import NOT_LICENSED, is_not_licensed
 from worker.core.errors import LeaseLost
 from worker.store.engine import get_driver_connection
@@ -77,6 +84,12 @@ class Stream:
     drift: dict[str, dict[str, int]] | None = None
     reason: str | None = None
     out_of_budget: bool = False
+    nesting: Nesting | None = None
+    """State of the closure of its edges when it was read; None if not known.
+
+    ``store/mirror/nesting.py`` keeps it: saving a stream leaves it alone.
+    """
+    nesting_at: datetime | None = None
 
     @property
     def name(self) -> str:
@@ -214,7 +227,11 @@ def _find_others(resource: Resource, names: Collection[str]) -> int:
     return sum(1 << i for i, name in enumerate(resource.column_names) if name not in known)
 
 
-_COLUMN_NAMES = tuple(f.name for f in dataclasses.fields(Stream) if f.name != "resource")
+_COLUMN_NAMES = tuple(
+    field.name
+    for field in dataclasses.fields(Stream)
+    if field.name not in ("resource", "nesting", "nesting_at")
+)
 
 
 def load_streams(db: sa.Connection, connection_id: int) -> dict[str, Stream]:
@@ -227,14 +244,16 @@ def load_streams(db: sa.Connection, connection_id: int) -> dict[str, Stream]:
     }
 
 
-def _stream_from_row(resource: Resource, row: object) -> Stream:
+def _stream_from_row(resource: Resource, row: "sa.Row[Any] | None") -> Stream:
     if row is None:
         return Stream(resource=resource)
     values = {name: getattr(row, name) for name in _COLUMN_NAMES}
     values["phase"], values["mode"] = Phase(values["phase"]), Mode(values["mode"])
     if values["refused_phase"] is not None:
         values["refused_phase"] = Phase(values["refused_phase"])
-    return Stream(resource=resource, **values)
+    known = row.nesting if row.nesting_mark == f"{row.walk_id}/{row.page_no}" else None
+    nesting = None if known is None else Nesting(known)
+    return Stream(resource=resource, **values, nesting=nesting, nesting_at=row.nesting_at)
 
 
 def load_untold_columns(tx: Transaction, resource: Resource) -> int:
@@ -250,11 +269,17 @@ _SAVE: Final = f"""
     insert into sync.streams (connection_id, resource, {", ".join(_COLUMN_NAMES)})
     values (%(connection_id)s, %(resource)s, {", ".join(f"%({n})s" for n in _COLUMN_NAMES)})
     on conflict (connection_id, resource) do update
-       set {", ".join(f"{name} = excluded.{name}" for name in _COLUMN_NAMES)}
+       set {", ".join(f"{name} = excluded.{name}" for name in _COLUMN_NAMES)},
+           nesting_mark = case when streams.nesting_mark = streams.walk_id || '/' || streams.page_no
+                               then excluded.walk_id || '/' || excluded.page_no
+                               else streams.nesting_mark end
      where streams.walk_id = %(walk_before)s and streams.page_no = %(page_before)s
  returning resource
 """
-"""For the driver, because it runs with every page."""
+"""For the driver, because it runs with every page.
+
+An earlier release moves on without the mark: the closure counts as not known from then on.
+"""
 
 
 def save_stream(tx: Transaction, before: Stream, after: Stream) -> None:

@@ -9,14 +9,17 @@ from collections.abc import Callable
 from dataclasses import asdict
 
 from models.change_event import ConnectionChange
+from models.closure import NESTED_EDGES
 from models.resource import Resource
 from models.resources import RESOURCES
+from models.stream import Nesting
 from models.unresolved import Part, PartKind
 from worker.core.process.failpoints import hit_failpoint
 from worker.events.append import append_connection_event
 from worker.store.lease import Transaction
 from worker.store.mirror.cascade import BatchedDeletion
 from worker.store.mirror.hidden_membership import count_held_hidden
+from worker.store.mirror.nesting import compute_nesting
 from worker.store.mirror.samples import take_samples
 from worker.store.state.domains import note_domains
 from worker.store.state.runs import note_full_walks
@@ -184,6 +187,7 @@ def _finish_walk(
         )
         after = _tell_coverage(context, tx, stream, after)
         save_stream(tx, stream, after)
+        _compute_nesting(context, tx, stream)
         if is_resync(stream, after):
             note_full_walks(tx, context.run, [of.name for of in stream.carried_resources])
         staged = [
@@ -194,6 +198,19 @@ def _finish_walk(
     candidates.stream = after
     for resource in left:
         _clear_candidates(context, resource)
+
+
+def _compute_nesting(context: SliceContext, tx: Transaction, stream: Stream) -> None:
+    """Compute closures that are not known yet, and those that a person wants computed anew.
+
+    The writer keeps the others: to compare all pairs would cost a walk without changes too much.
+    """
+    is_known = stream.nesting is Nesting.COMPLETE and not context.request.full
+    if stream.incomplete or is_known:
+        return
+    for edge in NESTED_EDGES:
+        if edge in stream.carried_edges:
+            compute_nesting(tx, edge)
 
 
 def _tell_coverage(context: SliceContext, tx: Transaction, before: Stream, after: Stream) -> Stream:

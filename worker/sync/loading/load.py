@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from models.closure import NESTED_EDGES
 from models.resource import Resource
 from models.stream import Phase
 from worker.core.process.failpoints import hit_failpoint
@@ -13,6 +14,7 @@ from worker.store.lease import Transaction
 from worker.store.mirror.change import Change
 from worker.store.mirror.edges import merge_edges, render_edge_key
 from worker.store.mirror.merge import find_changed_keys, merge_rows, select_live_keys
+from worker.store.mirror.nesting import compute_nesting
 from worker.store.mirror.write import RowExists
 from worker.store.state.quarantine import note_faults, note_reappeared, note_rejects, note_unread
 from worker.store.state.streams import Stream, save_stream
@@ -24,7 +26,7 @@ from worker.sync.context import SliceContext
 from worker.sync.loading.erased_filter import drop_erased
 from worker.sync.loading.live_since import find_members_live_since, find_rows_live_since
 from worker.sync.loading.rejected_rows import quarantine_rejected_rows
-from worker.sync.state import add_drift
+from worker.sync.state import add_drift, should_compute_nesting
 
 CONFLICT_REASON: Final = "came both live and removed in one page; it is read again by its id"
 
@@ -120,8 +122,18 @@ def _commit(
         if stream.phase is Phase.LISTING:
             _note_seen(tx, stream, page)
         save_stream(tx, stream, after)
+        if page.is_last:
+            _complete_nesting(context, tx, stream)
+        tx.finish()
         hit_failpoint("page-written")
     return after
+
+
+def _complete_nesting(context: SliceContext, tx: Transaction, stream: Stream) -> None:
+    """Compute the closures that are missing at the end of a round; a walk does it at its own."""
+    for edge in NESTED_EDGES:
+        if edge in stream.carried_edges and should_compute_nesting(stream, edge, context.now):
+            compute_nesting(tx, edge)
 
 
 def _append_events(

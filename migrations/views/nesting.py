@@ -1,0 +1,373 @@
+"""Groups in groups: whether their closure is stored, members through them, and the ways.
+
+Answers are the same where no closure is stored: the memberships are walked then, level by level.
+"""
+
+from typing import Final
+
+from migrations.views.function import AnalyticsFunction, Argument
+from migrations.views.view import ORGANIZATION, AnalyticsView, Column
+
+_KNOWN: Final = "s.nesting is not null and s.nesting_mark = s.walk_id || '/' || s.page_no"
+"""As ``worker/store/mirror/nesting.py`` has it: an earlier release moves on without the mark."""
+
+NESTING: Final = AnalyticsView(
+    "nesting",
+    "Whether it is stored which groups lie in which others, directly or through others",
+    (
+        ORGANIZATION,
+        Column(
+            "connection_id",
+            "c.id",
+            "our number of the connection, which is never used again",
+            references="connections",
+        ),
+        Column(
+            "state",
+            f"case when {_KNOWN} then s.nesting else 'not_known' end",
+            "complete; too_large where there are too many pairs to keep; not_known until the groups"
+            " were read. Answers are the same in all three, and slower where it is not complete",
+        ),
+        Column(
+            "pairs",
+            f"case when {_KNOWN} then s.nesting_pairs end",
+            "how many pairs of an outer and an inner group there are; null where it is not"
+            " complete",
+        ),
+        Column(
+            "computed_at",
+            "s.nesting_at",
+            "when all of it was last computed, after which it is kept up to date; null where it"
+            " never was",
+        ),
+    ),
+    """
+  from sync.connections c
+  left join sync.streams s on s.connection_id = c.id and s.resource = 'groups'
+ where c.status <> 'retired'
+""",
+    key=("connection_id",),
+)
+
+# Each branch is filtered by what a query asks for: a group, a member, a customer. The condition in
+# the argument keeps the planner from calling the function where the closure is complete.
+EFFECTIVE_GROUP_MEMBERS: Final = AnalyticsView(
+    "effective_group_members",
+    "Members of groups, directly or through groups in groups",
+    (
+        Column("organization", "n.organization", ORGANIZATION.meaning),
+        Column(
+            "connection_id",
+            "t.connection_id",
+            "our number of the connection, which is never used again",
+            references="connections",
+        ),
+        Column("group_id", "t.group_id", "the group's id", references="groups"),
+        Column(
+            "group_name",
+            "g.display_name",
+            "the group's name; null where it is empty or the group is not mirrored",
+            personal=True,
+        ),
+        Column(
+            "member_id",
+            "t.member_id",
+            "the member's id; the group's own where groups are members of each other in a circle",
+            personal=True,
+        ),
+        Column(
+            "member_type",
+            """case when t.member_type is not null then t.member_type
+            when u.id is not null then 'user' when m.id is not null then 'group'
+            when p.id is not null then 'service_principal' else 'unresolved' end""",
+            "user, group, device, service_principal or org_contact; unresolved where Graph did not"
+            " name a type that is known",
+        ),
+        Column(
+            "member_name",
+            "coalesce(u.display_name, m.display_name, p.display_name)",
+            "the name of a user, group or service principal; null of others, which are not"
+            " mirrored",
+            personal=True,
+        ),
+        Column(
+            "user_principal_name",
+            "u.user_principal_name",
+            "the sign-in name of a user; null of others",
+            personal=True,
+        ),
+        Column(
+            "depth",
+            "t.depth",
+            "groups between the group and the member on the shortest way: 0 is a direct member",
+        ),
+        Column(
+            "ways",
+            "t.ways",
+            "in how many groups it is a direct member, counting the group and those inside it",
+        ),
+        Column(
+            "through_group_id",
+            "t.through_id",
+            "the group of which it is a direct member, on the shortest way",
+            references="groups",
+        ),
+        Column(
+            "through_group_name",
+            "w.display_name",
+            "the name of that group; null where it is empty or the group is not mirrored",
+            personal=True,
+        ),
+    ),
+    """
+  from (select a.connection_id, a.group_id, a.member_id,
+               max(nullif(a.member_type, 'other')) as member_type,
+               min(a.depth) as depth, count(*) as ways,
+               (array_agg(a.through_id order by a.depth, a.through_id))[1] as through_id
+          from (select d.connection_id, d.group_id, d.member_id, d.member_type, 0 as depth,
+                       d.group_id as through_id
+                  from directory.group_members d
+                 where d.deleted_at is null
+                 union all
+                select k.connection_id, k.group_id, d.member_id, d.member_type, k.depth,
+                       k.inner_id
+                  from analytics.nesting c
+                  join directory.group_closure k on k.connection_id = c.connection_id
+                  join directory.group_members d
+                    on d.connection_id = k.connection_id and d.group_id = k.inner_id
+                 where c.state = 'complete' and k.inner_id <> k.group_id
+                   and d.deleted_at is null
+                 union all
+                select o.connection_id, o.id, d.member_id, d.member_type, i.depth, i.group_id
+                  from analytics.nesting c
+                  join directory.groups o on o.connection_id = c.connection_id
+                 cross join lateral analytics.groups_inside(
+                       case when c.state <> 'complete' then c.connection_id end, o.id) i
+                  join directory.group_members d
+                    on d.connection_id = o.connection_id and d.group_id = i.group_id
+                 where c.state <> 'complete' and o.deleted_at is null and i.depth > 0
+                   and d.deleted_at is null) a
+         group by a.connection_id, a.group_id, a.member_id) t
+  join analytics.nesting n on n.connection_id = t.connection_id
+  left join directory.groups g on g.connection_id = t.connection_id and g.id = t.group_id
+  left join directory.groups w on w.connection_id = t.connection_id and w.id = t.through_id
+  left join directory.users u on u.connection_id = t.connection_id and u.id = t.member_id
+  left join directory.groups m on m.connection_id = t.connection_id and m.id = t.member_id
+  left join directory.service_principals p
+    on p.connection_id = t.connection_id and p.id = t.member_id
+""",
+    key=("connection_id", "group_id", "member_id"),
+    has_reader_rights=True,
+)
+
+GROUPS_INSIDE: Final = AnalyticsFunction(
+    "groups_inside",
+    "A group and all groups inside it, with the names on the shortest way",
+    (
+        Argument("of_connection", "bigint"),
+        Argument("of_group", "uuid"),
+    ),
+    (
+        Argument("group_id", "uuid"),
+        Argument("depth", "integer"),
+        Argument("path", "text"),
+    ),
+    """
+#variable_conflict use_column
+declare
+  known text := (select n.state from analytics.nesting n where n.connection_id = of_connection);
+  first text := coalesce((select g.display_name from directory.groups g
+                           where g.connection_id = of_connection and g.id = of_group),
+                         of_group::text);
+  level uuid[] := array[of_group];
+  paths text[] := array[first];
+  seen uuid[] := level;
+  step integer := 0;
+begin
+  if known = 'complete' then
+    return query
+    with recursive inside as materialized (
+         select k.inner_id, k.depth, k.via_id,
+                coalesce(g.display_name, k.inner_id::text) as name
+           from directory.group_closure k
+           left join directory.groups g
+             on g.connection_id = k.connection_id and g.id = k.inner_id
+          where k.connection_id = of_connection and k.group_id = of_group
+            and k.inner_id <> of_group),
+    way (inner_id, depth, path) as (
+         select of_group, 0, first
+          union all
+         select i.inner_id, i.depth, w.path || ' > ' || i.name
+           from way w join inside i on i.via_id = w.inner_id and i.depth = w.depth + 1)
+    select w.inner_id, w.depth, w.path from way w;
+  elsif known is not null then
+    while level is not null loop
+      return query select l.id, step, l.path from unnest(level, paths) as l(id, path);
+      step := step + 1;
+      select array_agg(f.id order by f.id), array_agg(f.path order by f.id)
+        into level, paths
+        from (select distinct on (d.member_id) d.member_id as id,
+                     l.path || ' > ' || coalesce(g.display_name, d.member_id::text) as path
+                from unnest(level, paths) as l(id, path)
+                join directory.group_members d
+                  on d.connection_id = of_connection and d.group_id = l.id
+                left join directory.groups g
+                  on g.connection_id = d.connection_id and g.id = d.member_id
+               where d.member_type = 'group' and d.deleted_at is null
+                 and d.member_id not in (select unnest(seen))
+               order by d.member_id, l.id) f;
+      seen := seen || level;
+    end loop;
+  end if;
+end
+""",
+    language="plpgsql",
+    rows=100,
+    is_used_by_views=True,
+)
+
+GROUPS_AROUND: Final = AnalyticsFunction(
+    "groups_around",
+    "A group and all groups that it lies in, with the names on the shortest way",
+    (
+        Argument("of_connection", "bigint"),
+        Argument("of_group", "uuid"),
+    ),
+    (
+        Argument("group_id", "uuid"),
+        Argument("depth", "integer"),
+        Argument("path", "text"),
+    ),
+    """
+#variable_conflict use_column
+declare
+  known text := (select n.state from analytics.nesting n where n.connection_id = of_connection);
+  last text := coalesce((select g.display_name from directory.groups g
+                          where g.connection_id = of_connection and g.id = of_group),
+                        of_group::text);
+  level uuid[] := array[of_group];
+  paths text[] := array[last];
+  seen uuid[] := level;
+  step integer := 0;
+begin
+  if known = 'complete' then
+    return query
+    with recursive way (outer_id, depth, at_id, path) as (
+         select k.group_id, k.depth, k.via_id, last
+           from directory.group_closure k
+          where k.connection_id = of_connection and k.inner_id = of_group
+            and k.group_id <> of_group
+          union all
+         select w.outer_id, w.depth, k.via_id,
+                coalesce(g.display_name, w.at_id::text) || ' > ' || w.path
+           from way w
+           join directory.group_closure k
+             on k.connection_id = of_connection and k.group_id = w.outer_id
+            and k.inner_id = w.at_id
+           left join directory.groups g
+             on g.connection_id = of_connection and g.id = w.at_id
+          where w.at_id <> w.outer_id)
+    select of_group, 0, last
+     union all
+    select w.outer_id, w.depth,
+           coalesce(g.display_name, w.outer_id::text) || ' > ' || w.path
+      from way w
+      left join directory.groups g
+        on g.connection_id = of_connection and g.id = w.outer_id
+     where w.at_id = w.outer_id;
+  elsif known is not null then
+    while level is not null loop
+      return query select l.id, step, l.path from unnest(level, paths) as l(id, path);
+      step := step + 1;
+      select array_agg(f.id order by f.id), array_agg(f.path order by f.id)
+        into level, paths
+        from (select distinct on (d.group_id) d.group_id as id,
+                     coalesce(g.display_name, d.group_id::text) || ' > ' || l.path as path
+                from unnest(level, paths) as l(id, path)
+                join directory.group_members d
+                  on d.connection_id = of_connection and d.member_id = l.id
+                left join directory.groups g
+                  on g.connection_id = d.connection_id and g.id = d.group_id
+               where d.member_type = 'group' and d.deleted_at is null
+                 and d.group_id not in (select unnest(seen))
+               order by d.group_id, l.id) f;
+      seen := seen || level;
+    end loop;
+  end if;
+end
+""",
+    language="plpgsql",
+    rows=100,
+)
+
+MEMBERS_OF: Final = AnalyticsFunction(
+    "members_of",
+    "All members of a group, directly or through groups in groups, with the way",
+    (
+        Argument("of_connection", "bigint"),
+        Argument("of_group", "uuid"),
+    ),
+    (
+        Argument("member_id", "uuid"),
+        Argument("member_type", "text"),
+        Argument("member_name", "text"),
+        Argument("user_principal_name", "text"),
+        Argument("depth", "integer"),
+        Argument("ways", "bigint"),
+        Argument("through_group_id", "uuid"),
+        Argument("path", "text"),
+    ),
+    """
+with inside as materialized (
+     select i.group_id, i.depth, i.path from analytics.groups_inside(of_connection, of_group) i)
+select e.member_id,
+       case when e.member_type is not null then e.member_type
+            when u.id is not null then 'user' when m.id is not null then 'group'
+            when p.id is not null then 'service_principal' else 'unresolved' end,
+       coalesce(u.display_name, m.display_name, p.display_name), u.user_principal_name,
+       e.depth, e.ways, e.through_id, t.path
+  from (select d.member_id, max(nullif(d.member_type, 'other')) as member_type,
+               min(i.depth) as depth, count(*) as ways,
+               (array_agg(i.group_id order by i.depth, i.group_id))[1] as through_id
+          from inside i
+          join directory.group_members d
+            on d.connection_id = of_connection and d.group_id = i.group_id
+         where d.deleted_at is null
+         group by d.member_id) e
+  join inside t on t.group_id = e.through_id
+  left join directory.users u on u.connection_id = of_connection and u.id = e.member_id
+  left join directory.groups m on m.connection_id = of_connection and m.id = e.member_id
+  left join directory.service_principals p
+    on p.connection_id = of_connection and p.id = e.member_id
+""",
+)
+
+GROUPS_OF: Final = AnalyticsFunction(
+    "groups_of",
+    "All groups of a member, directly or through groups in groups, with the way",
+    (
+        Argument("of_connection", "bigint"),
+        Argument("of_member", "uuid"),
+    ),
+    (
+        Argument("group_id", "uuid"),
+        Argument("group_name", "text"),
+        Argument("depth", "integer"),
+        Argument("ways", "bigint"),
+        Argument("through_group_id", "uuid"),
+        Argument("path", "text"),
+    ),
+    """
+select e.group_id, g.display_name, e.depth, e.ways, e.through_id, e.path
+  from (select a.group_id, min(a.depth) as depth, count(*) as ways,
+               (array_agg(d.group_id order by a.depth, d.group_id))[1] as through_id,
+               (array_agg(a.path order by a.depth, d.group_id))[1] as path
+          from directory.group_members d
+         cross join lateral analytics.groups_around(of_connection, d.group_id) a
+         where d.connection_id = of_connection and d.member_id = of_member
+           and d.deleted_at is null
+         group by a.group_id) e
+  left join directory.groups g on g.connection_id = of_connection and g.id = e.group_id
+""",
+    rows=100,
+)
