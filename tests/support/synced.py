@@ -34,7 +34,7 @@ _SHIPPED: Final = (
 )
 """Tables that each database has filled before a sync."""
 
-_VALID_SECONDS: Final = 60
+_VALID_SECONDS: Final = 150
 """How old a copied sync may be: nothing of it is due before five minutes."""
 
 
