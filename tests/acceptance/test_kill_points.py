@@ -98,6 +98,7 @@ def standing(
         "REDIS_URL": servers.redis_url,
         "NANGO_HOST": server.url,
         "NANGO_SECRET_KEY": server.nango.key,
+        "TENANT_MIRROR_RESOURCES_OFF": "",
     }
     service = Service(environment, tmp_path_factory.mktemp("logs"))
     database = Database(url)

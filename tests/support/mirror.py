@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, text
 
-from models.resources import RESOURCES
+from models.resources import RESOURCES, STREAMED
 from models.switches import find_off
 from sandbox.tenant import Nango, Tenant, Truth, compute_checksum
 from tests.support.synced import sync_by_hand
@@ -18,6 +18,12 @@ from worker.sync.runtime import Runtime
 
 OFF: Final = find_off({})
 """The resources that are off unless settings switch them on."""
+FIRST_RESOURCES: Final = frozenset(
+    {"users", "groups", "sites", "role_definitions", "role_assignments"}
+)
+"""What every simulated tenant has; others have rows only where a test asks for them."""
+LATER_RESOURCES: Final = sorted({one.name for one in STREAMED} - FIRST_RESOURCES - OFF)
+"""Each of them costs a sync as much as the first ones do, whether it has rows or not."""
 
 
 def to_truth_value(value: Any) -> Any:

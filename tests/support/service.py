@@ -18,7 +18,12 @@ from sqlalchemy import text
 from models.queues import MAINTENANCE, SLICE_QUEUES, WORKER_QUEUES
 from sandbox.tenant import Tenant
 from tests.support import fork_server
-from tests.support.mirror import compute_mirror_truth, live_counts, verify_connection
+from tests.support.mirror import (
+    LATER_RESOURCES,
+    compute_mirror_truth,
+    live_counts,
+    verify_connection,
+)
 from worker.core.errors import ServerUnavailable
 from worker.store.engine import Database
 from worker.tasks.dispatch import CLAIM_GRACE_SECONDS
@@ -38,6 +43,8 @@ QUICK_CLOCKS = {
     "TENANT_MIRROR_CALL_SECONDS": "2",
 }
 """Clocks that a test can wait for."""
+FEW_RESOURCES = {"TENANT_MIRROR_RESOURCES_OFF": ",".join(LATER_RESOURCES)}
+"""Of lists that are read each second, those that are empty anyway would cost as much as others."""
 
 _COMPLAINT = re.compile(r'"level": "(warning|error|critical)"|Error')
 _BUG = re.compile(r"raised unexpected|Unrecoverable error|\bTypeError\b|\bAttributeError\b")
@@ -48,7 +55,7 @@ class Service:
 
     def __init__(self, environment: Mapping[str, str], logs: Path) -> None:
         kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG")}
-        self.environment = {**kept, **QUICK_CLOCKS, **environment}
+        self.environment = {**kept, **QUICK_CLOCKS, **FEW_RESOURCES, **environment}
         self.logs = logs
         self.processes: dict[str, subprocess.Popen[bytes] | fork_server.ForkedProcess] = {}
 
