@@ -21,7 +21,7 @@ from xdist.remote import Producer
 from sandbox.servers import Home, Servers, run_servers
 from sandbox.tenant import Nango, Server, Tenant, serve
 from tests.support.databases import FAST_SETTINGS, POSTGRES_15, DatabaseFactory
-from tests.support.mirror import MakeMirror, MakeSynced, Mirror
+from tests.support.mirror import LATER_RESOURCES, MakeMirror, MakeSynced, Mirror
 from tests.support.nango import reset_nango
 from tests.support.scheduling import SpreadingScheduling
 from tests.support.synced import SyncedStates
@@ -218,8 +218,13 @@ def nango(nango_server: Server) -> Nango:
 
 
 @pytest.fixture
-def settings(database_url: str, nango: Nango, nango_server: Server) -> Settings:
+def settings(
+    request: pytest.FixtureRequest, database_url: str, nango: Nango, nango_server: Server
+) -> Settings:
+    """Of all resources; where a test has the mark ``first_resources``, of those alone."""
+    few = request.node.get_closest_marker("first_resources") is not None
     return load_settings(
+        resources_off=tuple(LATER_RESOURCES) if few else (),
         database_url=database_url,
         nango_host=nango_server.url,
         nango_secret_key=nango.key,

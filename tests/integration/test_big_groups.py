@@ -23,6 +23,8 @@ from worker.store.mirror.hidden_membership import hold_emptying_removals
 from worker.store.mirror.recheck import RECHECK_BATCH, list_restored_endpoint_members
 from worker.store.sweep.removals import note_removals
 
+pytestmark = pytest.mark.first_resources
+
 CROWD = MEMBERS_BATCH + 300
 
 

@@ -19,6 +19,8 @@ from tests.support.mirror import (
 )
 from worker.sync.finish.approve import approve_held, reject_held
 
+pytestmark = pytest.mark.first_resources
+
 HIDDEN = "HiddenMembership"
 
 

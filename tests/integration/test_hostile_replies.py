@@ -26,6 +26,8 @@ from worker.sync.connections.discover import discover
 from worker.sync.plan import SyncRequest
 from worker.sync.run import run_slice
 
+pytestmark = pytest.mark.first_resources
+
 WEB_PAGE = Response(200, b"<!doctype html><title>Nango</title>", {"content-type": "text/html"})
 GRAPH = {"content-type": "application/json", "request-id": "simulated"}
 

@@ -22,6 +22,8 @@ from worker.graph.memberships import add_members
 from worker.graph.page import Page
 from worker.sync.run import run_slice
 
+pytestmark = pytest.mark.first_resources
+
 MEMBERS = "groups/{id}/members"
 
 

@@ -25,6 +25,8 @@ from tests.support.mirror import (
 from worker.store.state.quarantine import MAX_QUARANTINED
 from worker.sync.run import run_slice
 
+pytestmark = pytest.mark.first_resources
+
 SECRET = "hunter2"
 
 

@@ -11,6 +11,8 @@ from tests.support.mirror import MakeMirror, Mirror, assert_exact, fetch_scalar
 from worker.store.state.overview import load_streams_overview
 from worker.sync.run import run_slice
 
+pytestmark = pytest.mark.first_resources
+
 
 def stream(mirror: Mirror, column: str, name: str = "users") -> Any:
     return fetch_scalar(

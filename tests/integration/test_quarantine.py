@@ -21,6 +21,8 @@ from tests.support.mirror import (
 from worker.store.state.quarantine import MAX_QUARANTINED
 from worker.sync.run import run_slice
 
+pytestmark = pytest.mark.first_resources
+
 DELTA, HIDDEN = "groups/delta", "HiddenMembership"
 BAD = {"id": 4_000_002}
 """What stands in the place of a member that cannot be understood."""

@@ -11,6 +11,8 @@ from sandbox.tenant import FaultInjector, Request, Response, Tenant
 from tests.support.mirror import MakeMirror, Mirror, assert_exact, fetch_scalar
 from worker.sync.run import run_slice
 
+pytestmark = pytest.mark.first_resources
+
 PASSING = ["408", "409", "421", "423", "425", "449", "500", "507"]
 LISTS = {"users": "/users?", "groups": "/groups/delta?", "sites": "/sites/getAllSites"}
 GRAPH = {"content-type": "application/json", "request-id": "x"}

@@ -26,6 +26,8 @@ from worker.store.lease import open_write_transaction
 from worker.store.state.unresolved import note_unresolved
 from worker.sync.run import run_slice
 
+pytestmark = pytest.mark.first_resources
+
 HEADERS = {"content-type": "application/json", "request-id": "simulated"}
 MEMBERS = "groups/{id}/members"
 

@@ -10,6 +10,8 @@ from models.run import RunState
 from sandbox.tenant import Request, Response, Tenant
 from tests.support.mirror import MakeMirror, Mirror, assert_exact, fetch_scalar
 
+pytestmark = pytest.mark.first_resources
+
 RENEWAL = "/connections/contoso"
 SCOPES = {f"environment:{name}" for name in ("connections:list", "connections:read", "proxy")}
 CODES = ["InvalidAuthenticationToken", "Unauthorized", ""]

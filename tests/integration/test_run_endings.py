@@ -24,6 +24,8 @@ from worker.sync.run import run_slice
 from worker.sync.runtime import Runtime
 from worker.wiring import close_runtime, open_runtime
 
+pytestmark = pytest.mark.first_resources
+
 SCHEDULED = RunTrigger.SCHEDULED
 
 

@@ -24,6 +24,8 @@ from worker.ops.cli.verify import verify as verify_command
 from worker.store.state.unresolved import MAX_UNRESOLVED
 from worker.sync.run import run_slice
 
+pytestmark = pytest.mark.first_resources
+
 LISTS = {"users": "/users", "sites": "AllSites", "groups": "groups/delta"}
 HEADERS = {"content-type": "application/json", "request-id": "simulated"}
 

@@ -21,6 +21,8 @@ from tests.support.mirror import (
 )
 from worker.store.state.overview import load_streams_overview
 
+pytestmark = pytest.mark.first_resources
+
 COLUMNS = {
     "users.employeeOrgData": "employee_org_data",
     "users.jobTitle": "job_title",
