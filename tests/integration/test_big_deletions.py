@@ -31,6 +31,8 @@ from worker.store.mirror.cascade import EDGE_BATCH
 from worker.store.state.connections import find_connection
 from worker.sync.finish.approve import approve_held
 
+pytestmark = pytest.mark.first_resources
+
 CROWD = 2 * EDGE_BATCH + 500
 """Members: more than two transactions take."""
 

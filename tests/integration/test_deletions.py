@@ -19,6 +19,8 @@ from worker.sync.finish.approve import approve_held, reject_held
 from worker.sync.plan import SyncRequest
 from worker.sync.run import run_slice
 
+pytestmark = pytest.mark.first_resources
+
 
 def users_page(body: dict[str, object]) -> Response:
     headers = {"content-type": "application/json", "request-id": "simulated"}

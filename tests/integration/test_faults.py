@@ -21,6 +21,8 @@ from worker.store.state.connections import request_resync
 from worker.sync.failure import FIRST_FAILURE_PAUSE, MAX_FAILURE_PAUSE, compute_failure_pause
 from worker.sync.run import run_slice
 
+pytestmark = pytest.mark.first_resources
+
 SECRET = "Roe, Jane (personal)"
 
 

@@ -39,6 +39,8 @@ from worker.sync.plan import SyncRequest
 from worker.sync.run import run_slice
 from worker.sync.runtime import Runtime
 
+pytestmark = pytest.mark.first_resources
+
 
 def load(database: Database, connection_id: int = 1) -> Connection:
     with database.open_transaction() as db:

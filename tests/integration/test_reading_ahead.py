@@ -14,6 +14,8 @@ from tests.support.mirror import MakeMirror, Mirror, assert_exact, fetch_scalar
 from worker.sync.report import SyncReport
 from worker.sync.run import run_slice
 
+pytestmark = pytest.mark.first_resources
+
 STALE = "https://graph.microsoft.com/v1.0/users?$skiptoken=stale"
 Change = Callable[[Response, int], Response]
 

@@ -14,6 +14,8 @@ from tests.integration.test_refused_parts import answer, refuse, some_groups
 from tests.support.mirror import MakeMirror, Mirror, assert_exact, fetch_scalar
 from worker.ops.schema.migrate import migrate
 
+pytestmark = pytest.mark.first_resources
+
 MEMBER = "analytics.group_members where group_id = '{0}' and member_id = '{1}'"
 HELD = "analytics.role_assignments where id = '{0}'"
 

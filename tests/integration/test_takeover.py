@@ -27,6 +27,8 @@ from worker.sync.report import SyncReport
 from worker.sync.run import run_slice
 from worker.sync.runtime import Runtime
 
+pytestmark = pytest.mark.first_resources
+
 
 def look(runtime: Runtime) -> Discovery:
     return discover(runtime.database, runtime.nango, runtime.settings)
