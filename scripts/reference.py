@@ -2,13 +2,19 @@
 """Write the pages of the reference that follow from the declarations: `make docs`.
 
 Writes `docs/reference/resources.md`, `docs/asyncapi.json`, `docs/reference/routes.md` and
-`docs/openapi.json`, and the tables of costs in `docs/explanation/freshness.md` and `README.md`.
+`docs/openapi.json`, the tables of costs in `docs/explanation/freshness.md` and `README.md`, and
+`docs/reference/analytics.md` and `docs/examples/sources.yml`, for which it migrates a database.
 """
 
 import json
+import tempfile
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+from sqlalchemy import text
+
+from migrations.views.dictionary import LIST_TYPES, Types, render_dictionary, render_sources
 from models.api_token import Scope
 from models.change_event import ChangeKind
 from models.event_type import EVENT_TYPES
@@ -16,9 +22,12 @@ from models.property import Property
 from models.resource import Resource
 from models.resources import RESOURCES
 from models.source import Source
+from sandbox.servers import Home, run_servers
 from worker.core.settings import SETTINGS
 from worker.delivery.asyncapi import build_document
 from worker.graph.client import MAX_BATCH_ITEMS
+from worker.ops.schema.migrate import migrate
+from worker.store.engine import Database
 from worker.web.endpoint import Exemption
 from worker.web.openapi import render_document
 from worker.web.routes import ENDPOINTS
@@ -203,6 +212,27 @@ def _render_column(column: Property) -> str:
     return f"| {name} | {column.type.sql} | {personal} | {column.meaning} |"
 
 
+def read_types(database: Database) -> Types:
+    """Return the types of the columns of a migrated database."""
+    types: dict[str, dict[str, str]] = defaultdict(dict)
+    with database.open_transaction() as db:
+        for row in db.execute(text(LIST_TYPES)):
+            types[row.relation][row.name] = row.type
+    return types
+
+
+def _load_types() -> Types:
+    with tempfile.TemporaryDirectory(prefix="tenant-mirror-docs-") as folder:
+        home = Path(folder)
+        home.chmod(0o711)  # as root, the server runs as another user
+        with run_servers(Home(home / "home")) as servers:
+            database = Database(servers.database_url)
+            migrate(database)
+            types = read_types(database)
+            database.close()
+            return types
+
+
 if __name__ == "__main__":
     (DOCS / "reference" / "resources.md").write_text(render_resources(), encoding="utf-8")
     (DOCS / "reference" / "routes.md").write_text(render_routes(), encoding="utf-8")
@@ -210,3 +240,6 @@ if __name__ == "__main__":
     (ROOT / "README.md").write_text(render_readme(), encoding="utf-8")
     (DOCS / "openapi.json").write_text(render_openapi(), encoding="utf-8")
     (DOCS / "asyncapi.json").write_text(render_asyncapi(), encoding="utf-8")
+    types = _load_types()
+    (DOCS / "reference" / "analytics.md").write_text(render_dictionary(types), encoding="utf-8")
+    (DOCS / "examples" / "sources.yml").write_text(render_sources(types), encoding="utf-8")

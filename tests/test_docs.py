@@ -6,11 +6,14 @@ from pathlib import Path
 
 import click
 import pytest
+import yaml
 from msgspec import inspect
 
+from migrations.views import VIEWS
 from worker.core.config import Setting, list_settings
 from worker.core.settings import SETTINGS
 from worker.ops.cli import COMMANDS, cli
+from worker.store.engine import Database
 from worker.sync.policy import CustomerSettings
 
 ROOT = Path(__file__).parent.parent
@@ -203,6 +206,25 @@ def test_every_command_is_in_the_reference() -> None:
 def test_what_follows_from_the_declarations_is_up_to_date(page: str, render: str) -> None:
     scripted = runpy.run_path(str(ROOT / "scripts" / "reference.py"))
     assert read_text(DOCS / page) == scripted[render](), "run: make docs"
+
+
+@pytest.mark.parametrize(
+    ("page", "render"),
+    [("reference/analytics.md", "render_dictionary"), ("examples/sources.yml", "render_sources")],
+)
+def test_the_dictionary_of_the_views_is_up_to_date(
+    database: Database, page: str, render: str
+) -> None:
+    scripted = runpy.run_path(str(ROOT / "scripts" / "reference.py"))
+    assert read_text(DOCS / page) == scripted[render](scripted["read_types"](database)), (
+        "run: make docs"
+    )
+
+
+def test_the_sources_for_dbt_name_every_view_and_column() -> None:
+    (source,) = yaml.safe_load(read("docs/examples/sources.yml"))["sources"]
+    found = {one["name"]: [c["name"] for c in one["columns"]] for one in source["tables"]}
+    assert found == {one.name: [c.name for c in one.columns] for one in VIEWS}
 
 
 # ---- examples

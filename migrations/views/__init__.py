@@ -14,6 +14,7 @@ from migrations.views.applications import (
 from migrations.views.changes import ACCESS_CHANGES, CHANGES
 from migrations.views.connections import CONNECTIONS, FRESHNESS
 from migrations.views.coverage import COVERAGE, COVERAGE_GAPS
+from migrations.views.findings import FINDINGS
 from migrations.views.function import AnalyticsFunction
 from migrations.views.groups import GROUP_MEMBERS, GROUP_OWNERS, GROUPS
 from migrations.views.licences import LICENSE_SUMMARY, LICENSES, USER_LICENSES
@@ -27,6 +28,7 @@ from migrations.views.nesting import (
     NESTING,
 )
 from migrations.views.people import GUESTS, USER_MAIL_ADDRESSES, USERS
+from migrations.views.privilege import EFFECTIVE_ROLE_HOLDERS, PRIVILEGED_USERS
 from migrations.views.roles import ROLE_ASSIGNMENTS, ROLE_DEFINITIONS
 from migrations.views.sign_ins import SIGN_IN_ACTIVITY
 from migrations.views.sites import SITES
@@ -60,6 +62,9 @@ VIEWS: Final[tuple[AnalyticsView, ...]] = (
     CHANGES,
     COVERAGE_GAPS,
     COVERAGE,
+    EFFECTIVE_ROLE_HOLDERS,
+    PRIVILEGED_USERS,
+    FINDINGS,
 )
 """In the order in which they are made: those that others use come first."""
 

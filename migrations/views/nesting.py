@@ -340,6 +340,7 @@ select e.member_id,
   left join directory.service_principals p
     on p.connection_id = of_connection and p.id = e.member_id
 """,
+    is_used_by_views=True,
 )
 
 GROUPS_OF: Final = AnalyticsFunction(

@@ -218,7 +218,14 @@ def silent(tenant: Tenant) -> Tenant:
 
 def test_booleans_are_never_null_and_say_what_absence_counts_as(make_mirror: MakeMirror) -> None:
     kinds = KindCounts.for_users(30)
-    mirror = make_mirror(silent(Tenant(seed=3, users=30, groups=8, sites=9, kinds=kinds)))
+    tenant = Tenant(seed=3, users=30, groups=8, sites=9, kinds=kinds)
+    action = "microsoft.directory/users/password/update"
+    allowed = [{"allowedResourceActions": [action], "condition": None}]
+    tenant.assign_role(
+        tenant.create_role_definition(templateId=None, rolePermissions=allowed),
+        tenant.users.id_at(3),
+    )
+    mirror = make_mirror(silent(tenant))
     wish(mirror, resources=dict.fromkeys(OFF, True))
     mirror.sync()
     mirror.tenant.update_user(mirror.tenant.users.id_at(3), jobTitle="Judge")

@@ -5,6 +5,7 @@ the modules of ``tests/support/examples``.
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
@@ -13,9 +14,11 @@ from typing import Final
 import pytest
 from sqlalchemy import text
 
-from tests.support import examples
-from tests.support.analysts import Analysts
+from tests.support import examples, story_examples
+from tests.support.analysts import Analysts, Row
 from tests.support.examples import Check
+from tests.support.story import StoryMirror
+from worker.store.engine import Database
 from worker.store.grants import render_reader_grants
 
 FOLDER: Final = Path(__file__).parents[2] / "docs" / "examples"
@@ -26,32 +29,55 @@ MODULES: Final = [
 ANSWERS: Final[Mapping[str, Check]] = {
     name: check for one in MODULES for name, check in one.ANSWERS.items()
 }
-READER: Final = "reader_of_examples"
+
+
+@contextmanager
+def open_reader(database: Database, name: str) -> Iterator[str]:
+    """A role with the rights that ``tenant-mirror grants`` gives."""
+    with database.open_transaction() as db:
+        db.execute(text(f"create role {name}"))
+        grants = render_reader_grants(db, name)
+    for statement in grants.replace("begin;", "").replace("commit;", "").split(";\n"):
+        if statement.strip():
+            with database.open_transaction() as db:
+                db.execute(text(statement))
+    yield name
+    with database.open_transaction() as db:
+        db.execute(text(f"drop owned by {name}"))
+        db.execute(text(f"drop role {name}"))
 
 
 @pytest.fixture(scope="module")
 def reader(analysts: Analysts) -> Iterator[str]:
-    """A role with the rights that ``tenant-mirror grants`` gives."""
-    with analysts.database.open_transaction() as db:
-        db.execute(text(f"create role {READER}"))
-        grants = render_reader_grants(db, READER)
-    for statement in grants.replace("begin;", "").replace("commit;", "").split(";\n"):
-        if statement.strip():
-            with analysts.database.open_transaction() as db:
-                db.execute(text(statement))
-    yield READER
-    with analysts.database.open_transaction() as db:
-        db.execute(text(f"drop owned by {READER}"))
-        db.execute(text(f"drop role {READER}"))
+    with open_reader(analysts.database, "reader_of_examples") as name:
+        yield name
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
-def test_an_example_answers_its_question(analysts: Analysts, reader: str, name: str) -> None:
-    with analysts.database.open_transaction() as db:
+@pytest.fixture(scope="module")
+def story_reader(alpine: StoryMirror) -> Iterator[str]:
+    with open_reader(alpine.database, "reader_of_the_story") as name:
+        yield name
+
+
+def read(database: Database, reader: str, name: str) -> list[Row]:
+    """The answer of an example to a role that may only read."""
+    with database.open_transaction() as db:
         db.execute(text(f"set local role {reader}"))
         found = db.execute(text(EXAMPLES[name].read_text(encoding="utf-8"))).mappings()
-        rows = [dict(row) for row in found]
-    ANSWERS[name](analysts, rows)
+        return [dict(row) for row in found]
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_an_example_answers_its_question(analysts: Analysts, reader: str, name: str) -> None:
+    ANSWERS[name](analysts, read(analysts.database, reader, name))
+
+
+@pytest.mark.parametrize("name", story_examples.ANSWERS)
+def test_an_example_answers_its_question_about_the_story(
+    alpine: StoryMirror, story_reader: str, name: str
+) -> None:
+    pick, expected = story_examples.ANSWERS[name]
+    assert [pick(row) for row in read(alpine.database, story_reader, name)] == expected
 
 
 def test_every_example_begins_with_its_question() -> None:
@@ -63,4 +89,4 @@ def test_every_example_begins_with_its_question() -> None:
 
 
 def test_every_answer_has_its_example() -> None:
-    assert ANSWERS.keys() == EXAMPLES.keys()
+    assert {*ANSWERS, *story_examples.ANSWERS} == EXAMPLES.keys()

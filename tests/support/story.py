@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from sqlalchemy import text
 
-from sandbox.tenant import Nango, Server, Story
+from sandbox.tenant import Nango, Server, Story, TenantClock
 from tests.support.databases import DatabaseFactory
 from tests.support.nango import reset_nango
 from tests.support.synced import sync_by_hand
@@ -43,7 +43,7 @@ def mirror_story(cluster: DatabaseFactory, nango_server: Server) -> Iterator[Sto
         database_url=url, nango_host=nango_server.url, nango_secret_key=nango.key
     )
     runtime = open_runtime(settings)
-    story = Story()
+    story = Story(clock=TenantClock(running=True))
     on = {"tenant_mirror": {"resources": {"managers": True, "sign_in_activity": True}}}
     nango.add_connection("alpine", story, metadata=on)
     discover(runtime.database, runtime.nango, settings)
