@@ -55,6 +55,7 @@ class AuditAction(StrEnum):
     EVENTS_REPLAY = "events.replay"
     TOKENS_CREATE = "tokens.create"
     TOKENS_REVOKE = "tokens.revoke"
+    ROLES = "roles"
 
 
 class AuditOutcome(StrEnum):

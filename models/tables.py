@@ -17,6 +17,7 @@ from models.page_session import page_sessions, sign_in_links
 from models.privilege import privileged_actions, privileged_permissions, privileged_roles
 from models.product_name import product_names
 from models.quarantine import quarantine
+from models.reader_connection import reader_connections
 from models.resources import RESOURCES
 from models.run import runs
 from models.sample import SAMPLED, get_sample_table
@@ -55,6 +56,7 @@ __all__ = [
     "privileged_roles",
     "product_names",
     "quarantine",
+    "reader_connections",
     "removals",
     "runs",
     "seen",

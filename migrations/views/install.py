@@ -1,5 +1,8 @@
 """Brings the views of a database in step with their declarations, after each migration.
 
+They are read with the rights of who reads them, so that row-level security of the tables below
+holds for them; ``migrations/walls`` grants what readers need there.
+
 The comment of the schema carries a digest of what was installed, so that nothing is done twice.
 """
 
@@ -24,6 +27,7 @@ from psycopg.errors import (
 from migrations.views import FUNCTIONS, VIEWS
 from migrations.views.function import AnalyticsFunction
 from migrations.views.view import SCHEMA, AnalyticsView, render_comment
+from migrations.walls.roles import WALLED
 
 FIRST_REVISION: Final = "0055"
 """From here on the views are as declared here; those of earlier revisions are in the migrations."""
@@ -101,9 +105,12 @@ def drop_views(db: sa.Connection) -> Grants:
 
 
 def restore_grants(db: sa.Connection, grants: Grants) -> None:
-    """Grant what was granted on views that exist again."""
+    """Grant what was granted on views that exist again.
+
+    Walled roles are left out: there may be no walls now, and they get their rights with them.
+    """
     driver: psycopg.Connection[Any] = db.connection.driver_connection  # type: ignore[assignment]
-    _grant(driver, grants)
+    _grant(driver, [one for one in grants if one[2] not in WALLED])
 
 
 def compute_digest() -> str:
@@ -122,8 +129,7 @@ def _render_all() -> Iterator[str]:
 
 def _render(view: AnalyticsView) -> Iterator[str]:
     place = f"{SCHEMA}.{view.name}"
-    rights = " with (security_invoker = true)" if view.has_reader_rights else ""
-    yield f"create or replace view {place}{rights} as\n{view.render_query()}"
+    yield f"create or replace view {place} with (security_invoker = true) as\n{view.render_query()}"
     yield f"comment on view {place} is {render_comment(view.meaning)}"
     for column in view.columns:
         yield f"comment on column {place}.{column.name} is {render_comment(column.meaning)}"

@@ -157,7 +157,6 @@ EFFECTIVE_GROUP_MEMBERS: Final = AnalyticsView(
     on p.connection_id = t.connection_id and p.id = t.member_id
 """,
     key=("connection_id", "group_id", "member_id"),
-    has_reader_rights=True,
 )
 
 GROUPS_INSIDE: Final = AnalyticsFunction(

@@ -35,8 +35,6 @@ class AnalyticsView:
     source: str
     key: tuple[str, ...] = ()
     """The columns that identify a row."""
-    has_reader_rights: bool = False
-    """Whether its tables are read with the rights of who reads it, not of its owner."""
 
     def render_query(self) -> str:
         chosen = ",\n       ".join(f"{one.sql} as {one.name}" for one in self.columns)

@@ -10,6 +10,7 @@ from tests.integration.test_relay import RelayEnvironment
 from tests.support.analysts import Analysts, mirror_customers
 from tests.support.databases import DatabaseFactory
 from tests.support.story import StoryMirror, mirror_story
+from tests.support.walled import Walled, open_walled
 from worker.sync.runtime import Runtime
 
 
@@ -34,3 +35,11 @@ def analysts(cluster: DatabaseFactory, nango_server: Server) -> Iterator[Analyst
 def alpine(cluster: DatabaseFactory, nango_server: Server) -> Iterator[StoryMirror]:
     """The simulated story, mirrored, for tests that only read."""
     yield from mirror_story(cluster, nango_server)
+
+
+@pytest.fixture(scope="session", params=["cluster", "cluster_15"])
+def walled(request: pytest.FixtureRequest, nango_server: Server) -> Iterator[Walled]:
+    """Two customers and their readers, on the newest and on the oldest Postgres; only read."""
+    cluster: DatabaseFactory = request.getfixturevalue(request.param)
+    with open_walled(cluster, nango_server) as opened:
+        yield opened

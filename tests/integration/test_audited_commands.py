@@ -4,7 +4,9 @@ The commands run one after the other on one mirror: each database costs more tha
 """
 
 import json
+import uuid
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import click
@@ -145,6 +147,9 @@ def list_steps(mirror: Mirror) -> Iterator[tuple[str, Sequence[str], AuditAction
     yield "sinks set-url", moved, AuditAction.SINKS_SET_URL
     yield "tokens create", ["robot", "--scope", "read"], AuditAction.TOKENS_CREATE
     yield "tokens revoke", ["robot"], AuditAction.TOKENS_REVOKE
+    with open_login(mirror) as login:
+        yield "roles", ["--customer", login, "1"], AuditAction.ROLES
+        yield "roles", ["--customer", login, "1", "--remove"], AuditAction.ROLES
     yield "sinks pause", ["crm"], AuditAction.SINKS_PAUSE
     yield "sinks resume", ["crm"], AuditAction.SINKS_RESUME
     yield "sinks rotate", ["crm"], AuditAction.SINKS_ROTATE
@@ -163,6 +168,17 @@ def list_steps(mirror: Mirror) -> Iterator[tuple[str, Sequence[str], AuditAction
     missing = "connections approve-missing"
     yield missing, ["--yes"], AuditAction.CONNECTIONS_APPROVE_MISSING
     yield "forget", ["1", "--yes"], AuditAction.FORGET
+
+
+@contextmanager
+def open_login(mirror: Mirror) -> Iterator[str]:
+    """A role of Postgres, which belongs to the whole server."""
+    name = f"login_{uuid.uuid4().hex[:8]}"
+    with mirror.database.open_transaction() as db:
+        db.exec_driver_sql(f"create role {name} login")
+    yield name
+    with mirror.database.open_transaction() as db:
+        db.exec_driver_sql(f"drop role {name}")
 
 
 def submit_resync(mirror: Mirror) -> str:

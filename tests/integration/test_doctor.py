@@ -48,6 +48,7 @@ GOOD = DatabaseServerFacts(
     unreadable_tables=0,
     unwritable_tables=0,
     foreign_partitioned=0,
+    walled_tables=0,
     has_pooler=False,
 )
 
@@ -180,6 +181,7 @@ def test_faults_of_servers_and_clocks_are_found() -> None:
         "unreadable_tables": 3,
         "unwritable_tables": 1,
         "foreign_partitioned": 1,
+        "walled_tables": 1,
         "has_pooler": True,
     }
     for name, value in bad.items():

@@ -103,6 +103,8 @@ def evidence(mirror: Mirror) -> None:
                select made.id, :id, 1 from made""",
             """insert into sync.erasures (connection_id, digest, resource)
                values (:id, '\\x00', 'users')""",
+            """insert into sync.reader_connections (role_name, connection_id)
+               values ('reports_' || :id, :id)""",
             """with asked as (insert into sync.operations (action, actor, via, targets)
                               values ('resync', 'ann', 'cli', 1) returning id)
                insert into sync.operation_targets (operation_id, connection_id)

@@ -5,7 +5,12 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy import text
 
+from migrations.walls.needs import Grant, load_needs
+from models.base import ANALYTICS, DIRECTORY, EVENTS, HISTORY
 from worker.core.errors import InvalidInput, NotFound
+from worker.store.engine import get_driver_connection
+
+_GRANTED_WHOLE: Final = (ANALYTICS, DIRECTORY, EVENTS, HISTORY)
 
 _FACTS: Final = text("""
     select quote_ident(r.rolname) as reader, quote_ident(o.rolname) as owner,
@@ -18,8 +23,9 @@ _FACTS: Final = text("""
 
 _GRANTS: Final = """\
 -- What the role {reader} may read of Tenant Mirror: schemas directory, analytics and history with
--- the tables and views that later releases add, and the change events. Never schema sync, and none
--- of the tables about sinks. Run it as {owner} or as a superuser; it can be run again.
+-- the tables and views that later releases add, and the change events. Nothing of schema sync but
+-- what the views show, and none of the tables about sinks. Run it as {owner} or as a
+-- superuser; it can be run again.
 begin;
 revoke all on all tables in schema sync, events from {reader};
 revoke all on schema sync from {reader};
@@ -29,6 +35,8 @@ grant usage on schema directory, analytics, history, events to {reader};
 grant select on all tables in schema directory, analytics, history to {reader};
 -- The table of all months: a partition needs no right of its own.
 grant select on events.change_events, events.epochs to {reader};
+-- Columns that the views use. They cannot be read but by a view, without USAGE on their schema.
+{below}
 alter default privileges for role {owner} in schema directory, analytics, history
     grant select on tables to {reader};
 commit;
@@ -52,4 +60,14 @@ def render_reader_grants(db: sa.Connection, role: str) -> str:
             f"the role '{role}' is a superuser, or it is or belongs to {facts.owner}, which owns "
             "the tables: it reads everything, secrets included. Name another role"
         )
-    return _GRANTS.format(reader=facts.reader, owner=facts.owner, database=facts.database)
+    below = (
+        Grant(role, place, columns).render()
+        for place, columns in load_needs(get_driver_connection(db)).items()
+        if place.split(".")[0] not in _GRANTED_WHOLE
+    )
+    return _GRANTS.format(
+        reader=facts.reader,
+        owner=facts.owner,
+        database=facts.database,
+        below="\n".join(f"{one};" for one in below),
+    )

@@ -14,6 +14,7 @@ COMMANDS: Final = {
     "up": ("up:up", "Run the whole service on this machine, as 'make run' does."),
     "migrate": ("migrate:migrate", "Migrate the database to the schema of this release."),
     "grants": ("grants:grants", "Print the SQL that lets a Postgres role read the mirror."),
+    "roles": ("roles:roles", "Show who reads the views; let logins of customers read theirs."),
     "connections": ("connections:connections", "List, show and discover connections."),
     "sync": ("sync:sync", "Sync a connection now, in this process."),
     "resync": ("resync:resync", "Ask the workers to sync connections now."),

@@ -31,13 +31,18 @@ def migrate(revision: str, wait: float, *, as_json: bool) -> None:
     with open_checked_database(any_schema=True) as (_, database):
         limits = MigrationLimits(concurrent_lock=wait)
         with Progress(str(database.server)) as progress:
-            before, after = run(database, revision, limits, partial(_show_step, progress))
+            notes: list[str] = []
+            step = partial(_show_step, progress)
+            before, after = run(database, revision, limits, step, notes.append)
         if as_json:
-            print_json({"server": database.server, "before": before, "after": after})
+            told = {"server": database.server, "before": before, "after": after}
+            print_json(told | {"notes": notes})
         elif before == after:
             print_line(f"{database.server} is already at schema {after}")
         else:
             print_line(f"{database.server}: schema {before or 'none'} -> {after or 'none'}")
+        for note in () if as_json else notes:
+            print_line(note, err=True)
 
 
 def _show_step(progress: Progress, done: int, total: int) -> None:

@@ -22,6 +22,7 @@ from migrations.views.install import (
     install_views,
     restore_grants,
 )
+from migrations.walls.install import grant_to_readers, install_walls
 from models.tables import metadata
 from worker.core.errors import ConfigurationError, RetryLater
 from worker.events.partitions import ensure_partitions
@@ -46,11 +47,20 @@ def ignore_step(_done: int, _total: int) -> None:
     """Ignore the progress of a migration."""
 
 
+OnNote = Callable[[str], None]
+"""Called with a sentence about what was left undone, and what to do."""
+
+
+def ignore_note(_sentence: str) -> None:
+    """Ignore what was left undone."""
+
+
 def migrate(
     database: Database,
     revision: str = "head",
     limits: MigrationLimits | None = None,
     on_step: OnStep = ignore_step,
+    on_note: OnNote = ignore_note,
 ) -> tuple[str | None, str | None]:
     """Migrate up or down, and return the revisions before and after.
 
@@ -64,7 +74,7 @@ def migrate(
     engine = create_mirror_engine(database.url)
     try:
         with lock_migration(engine, limits) as observer, _explain_lock_wait(engine, observer):
-            return _run_migrations(engine, revision, on_step)
+            return _run_migrations(engine, revision, on_step, on_note)
     except (SQLAlchemyError, psycopg.Error) as error:
         origin = _find_database_error(error)
         if origin is None:
@@ -74,7 +84,9 @@ def migrate(
         engine.dispose()
 
 
-def _run_migrations(engine: Engine, asked: str, on_step: OnStep) -> tuple[str | None, str | None]:
+def _run_migrations(
+    engine: Engine, asked: str, on_step: OnStep, on_note: OnNote
+) -> tuple[str | None, str | None]:
     before = _read_revision(engine)
     known = list_revisions()
     wanted = resolve_revision(asked, before, known)
@@ -93,6 +105,9 @@ def _run_migrations(engine: Engine, asked: str, on_step: OnStep) -> tuple[str | 
             store_product_names(db)
             store_privileges(db)
         _install_views(engine, wanted, grants)
+        if wanted == list_revisions()[-1]:
+            for sentence in install_walls(engine):
+                on_note(sentence)
     return before, wanted
 
 
@@ -110,6 +125,8 @@ def _install_views(engine: Engine, revision: str, grants: Grants) -> None:
         elif revision >= FIRST_REVISION:
             install_possible_views(db)
         restore_grants(db, grants)
+        if revision >= FIRST_REVISION:
+            grant_to_readers(db)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ class DiagnosisCode(StrEnum):
     """Its version or encoding."""
     DATABASE_READ_ONLY = "database_read_only"
     DATABASE_RIGHTS = "database_rights"
+    READER_ROLES = "reader_roles"
     POOLER = "pooler"
     REDIS_SETUP = "redis_setup"
     """Its version, or that it is missing."""

@@ -15,11 +15,13 @@ from worker.overview.doctor.server_checks import (
     check_clocks,
     check_database,
     check_disk,
+    check_readers,
     check_redis,
     check_tokens,
 )
 from worker.overview.fleet import Fleet, FleetConnection, load_fleet
 from worker.store.engine import Database
+from worker.store.readers import load_readers
 from worker.store.service.server_facts import DatabaseServerFacts, load_server_facts
 from worker.store.service.tokens import list_tokens
 
@@ -59,12 +61,13 @@ def examine(
     Raises ServerUnavailable if the database cannot be read.
     """
     with database.open_transaction() as db:
-        server, tokens = load_server_facts(db), list_tokens(db)
+        server, tokens, readers = load_server_facts(db), list_tokens(db), load_readers(db)
     here, began = time.time(), time.monotonic()
     ids = None if connection_id is None else [connection_id]
     found = Examination(load_fleet(database, settings, ids=ids))
     found.checked.append(f"Postgres {server.version} at {database.server}")
     found.diagnoses += check_database(server)
+    found.diagnoses += check_readers(readers)
     told = load_redis_facts(settings)
     if told is not None and told.problem is None:
         found.checked.append(f"Redis {told.info.get('redis_version', 'of unknown version')}")

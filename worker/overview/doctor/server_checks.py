@@ -14,6 +14,7 @@ from worker.overview.doctor.diagnosis import (
     Diagnosis,
     DiagnosisCode,
 )
+from worker.store.readers import Reader
 from worker.store.service.server_facts import DatabaseServerFacts
 from worker.store.service.tokens import ApiToken
 
@@ -90,6 +91,7 @@ def _check_rights(facts: DatabaseServerFacts) -> Iterator[Diagnosis]:
         (facts.unreadable_tables, "may not read {} of the mirror"),
         (facts.unwritable_tables, "may not write to {} of the mirror"),
         (facts.foreign_partitioned, "does not own {} with partitions, and cannot add partitions"),
+        (facts.walled_tables, "is subject to row-level security of {}, and cannot copy into them"),
     ):
         if number:
             yield _build(
@@ -99,6 +101,20 @@ def _check_rights(facts: DatabaseServerFacts) -> Iterator[Diagnosis]:
                 f"role {facts.role} {lack.format(render_count(number, 'table'))}",
                 "run 'tenant-mirror migrate' as the role of the service, or make that role the "
                 "owner of the tables",
+            )
+
+
+def check_readers(readers: Sequence[Reader]) -> Iterator[Diagnosis]:
+    """Yield the readers of the views that walls do not hold as somebody may believe."""
+    for one in readers:
+        for problem in one.list_problems():
+            yield _build(
+                DiagnosisCode.READER_ROLES,
+                Severity.WARNING,
+                f"role {one.name}",
+                f"it {problem}",
+                "revoke what it has too much, or let readers use another role: "
+                "'tenant-mirror roles' lists them",
             )
 
 

@@ -25,7 +25,8 @@ _RIGHTS: Final = text("""
                                or not only_grows and not (has_table_privilege(oid, 'update')
                                                           and has_table_privilege(oid, 'delete')))
                as unwritable,
-           count(*) filter (where relkind = 'p' and not pg_has_role(relowner, 'usage')) as foreign
+           count(*) filter (where relkind = 'p' and not pg_has_role(relowner, 'usage')) as foreign,
+           count(*) filter (where row_security_active(oid)) as walled
       from (select c.oid, c.relkind, c.relowner,
                    (n.nspname, c.relname) = ('sync', 'audit') as only_grows
               from pg_class c join pg_namespace n on n.oid = c.relnamespace
@@ -53,6 +54,8 @@ class DatabaseServerFacts:
     """Tables of the mirror that the role may not write to as the service does."""
     foreign_partitioned: int
     """Partitioned tables of which the role is no owner, so that it cannot add partitions."""
+    walled_tables: int
+    """Tables whose row-level security applies to the role, as it is not their owner."""
     has_pooler: bool
     """Whether a pooler shares its sessions among clients."""
 
@@ -65,5 +68,6 @@ def load_server_facts(db: sa.Connection) -> DatabaseServerFacts:
         unreadable_tables=rights.unreadable,
         unwritable_tables=rights.unwritable,
         foreign_partitioned=rights.foreign,
+        walled_tables=rights.walled,
         has_pooler=not is_own_session(db),
     )

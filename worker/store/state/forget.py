@@ -93,6 +93,7 @@ TABLES: Final = (
     _Table(SYNC, "runs", ("id",)),
     _Table(SYNC, "operation_targets", ("operation_id",)),
     _Table(SYNC, "streams", ("resource",)),
+    _Table(SYNC, "reader_connections", ("role_name",)),
 )
 """All tables but the lease and the connection itself, which are deleted last.
 

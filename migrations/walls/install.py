@@ -1,0 +1,185 @@
+"""Brings roles, walls and rights of a database in step, after each migration.
+
+Each step can be run again, does nothing where nothing is missing, and locks one table at a time.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import Any, Final
+
+import sqlalchemy as sa
+from psycopg.errors import DuplicateObject, UniqueViolation
+
+from migrations.views.view import SCHEMA
+from migrations.walls.needs import (
+    Driver,
+    Grant,
+    list_grants,
+    load_missing_grants,
+    load_needs,
+    load_shown,
+    load_walled_tables,
+)
+from migrations.walls.policies import PREFIX, WalledTable, list_policies, render_walls
+from migrations.walls.roles import (
+    ABOUT,
+    ROLES,
+    WALLED,
+    ReaderKind,
+    render_creation,
+    render_limits,
+)
+from models.base import SCHEMAS
+
+NO_ROLES: Final = (
+    "the roles for readers were not made, as the migrating role may not create roles; run what"
+    " 'tenant-mirror roles --sql' prints as a superuser"
+)
+
+_LOCK_SECONDS: Final = 4
+_EXISTING: Final = "select rolname::text from pg_roles where rolname = any (%s)"
+_RIGHTS: Final = """
+    select r.rolsuper or r.rolcreaterole,
+           r.rolsuper or has_parameter_privilege('temp_file_limit', 'set')
+      from pg_roles r where r.rolname = current_user
+"""
+_STANDING: Final = """
+    select quote_ident(n.nspname) || '.' || quote_ident(c.relname),
+           array_agg(obj_description(p.oid, 'pg_policy'))
+      from pg_policy p join pg_class c on c.oid = p.polrelid
+      join pg_namespace n on n.oid = c.relnamespace
+     where c.relrowsecurity
+     group by 1
+"""
+_OUR_POLICIES: Final = """
+    select quote_ident(n.nspname) || '.' || quote_ident(c.relname), array_agg(p.polname::text)
+      from pg_policy p join pg_class c on c.oid = p.polrelid
+      join pg_namespace n on n.oid = c.relnamespace
+     where starts_with(p.polname::text, %s)
+     group by 1
+"""
+_GRANTED: Final = """
+    select g.number
+      from unnest(%s::text[], %s::text[], %s::text[]) with ordinality
+           as g (role, place, named, number)
+     where case when g.named = '' then has_table_privilege(g.role, g.place, 'select')
+           else (select bool_and(has_column_privilege(g.role, g.place, c, 'select'))
+                   from unnest(string_to_array(g.named, ',')) c) end
+"""
+
+
+def grant_to_readers(db: sa.Connection) -> int:
+    """Grant what the views need to whoever may read them, walled roles aside; count the grants.
+
+    Raises an error of Postgres if the role of ``db`` may not grant it.
+    """
+    driver = _get_driver(db)
+    missing = load_missing_grants(driver)
+    _execute(driver, (one.render() for one in missing))
+    return len(missing)
+
+
+def install_walls(engine: sa.Engine) -> list[str]:
+    """Make the roles, wall the tables and grant the views; return what could not be done.
+
+    A walled role is granted a table after it is walled.
+    """
+    with engine.begin() as db:
+        if not _make_roles(_get_driver(db)):
+            return [NO_ROLES]
+        tables = _find_unwalled(_get_driver(db))
+    for table in tables:
+        with engine.begin() as db:
+            _execute(_get_driver(db), _limit_wait(render_walls(table)))
+    with engine.begin() as db:
+        driver = _get_driver(db)
+        _execute(driver, _render_missing_grants(driver))
+    return []
+
+
+def drop_walls(db: sa.Connection) -> None:
+    """Take down the walls. Walled roles lose every right, as they would see all customers."""
+    driver = _get_driver(db)
+    for place, names in driver.execute(_OUR_POLICIES.encode(), [PREFIX]).fetchall():
+        _execute(driver, (f"drop policy {name} on {place}" for name in names))
+        driver.execute(f"alter table {place} disable row level security".encode())
+    for (role,) in driver.execute(_EXISTING.encode(), [list(WALLED)]).fetchall():
+        for schema in SCHEMAS:
+            driver.execute(f"revoke all on all tables in schema {schema} from {role}".encode())
+
+
+def render_grants(driver: Driver) -> Iterator[str]:
+    """Yield the statements that grant the three roles what they read."""
+    for role in ROLES:
+        yield f"grant usage on schema {SCHEMA} to {role}"
+    for grant in _list_all_grants(driver):
+        yield grant.render()
+
+
+def render_all_walls(driver: Driver) -> Iterator[list[str]]:
+    """Yield the statements that wall a table, for each table that is walled."""
+    for table in load_walled_tables(driver, load_needs(driver)):
+        yield list(render_walls(table))
+
+
+def _make_roles(driver: Driver) -> bool:
+    """Make the roles that are missing; return whether all exist."""
+    existing = {role for (role,) in driver.execute(_EXISTING.encode(), [list(ROLES)])}
+    missing = [kind for kind in ReaderKind if kind.role not in existing]
+    if not missing:
+        return True
+    found = driver.execute(_RIGHTS.encode()).fetchone()
+    may_create, may_limit_files = found or (False, False)
+    for kind in missing if may_create else ():
+        # Roles belong to the whole server: another database may just have made them.
+        with suppress(DuplicateObject, UniqueViolation), driver.transaction():
+            driver.execute(render_creation(kind).encode())
+            _execute(driver, render_limits(kind, kind.role, as_superuser=may_limit_files))
+            driver.execute(f"comment on role {kind.role} is '{ABOUT[kind]}'".encode())
+    return bool(may_create)
+
+
+def _find_unwalled(driver: Driver) -> list[WalledTable]:
+    """Return the tables that lack a policy or have another one than is declared."""
+    standing = {place: set(told) for place, told in driver.execute(_STANDING.encode())}
+    return [
+        table
+        for table in load_walled_tables(driver, load_needs(driver))
+        if not {one.comment for one in list_policies(table)} <= standing.get(table.place, set())
+    ]
+
+
+def _list_all_grants(driver: Driver) -> list[Grant]:
+    shown, needs = load_shown(driver), load_needs(driver)
+    return [grant for kind in ReaderKind for grant in list_grants(kind, shown, needs)]
+
+
+def _render_missing_grants(driver: Driver) -> list[str]:
+    wanted = _list_all_grants(driver)
+    values = (
+        [one.role for one in wanted],
+        [one.place for one in wanted],
+        [",".join(one.columns) for one in wanted],
+    )
+    granted = {number for (number,) in driver.execute(_GRANTED.encode(), values)}
+    usage = (f"grant usage on schema {SCHEMA} to {role}" for role in ROLES)
+    return [
+        *(usage if len(granted) < len(wanted) else ()),
+        *(one.render() for number, one in enumerate(wanted, 1) if number not in granted),
+    ]
+
+
+def _limit_wait(statements: Iterable[str]) -> Iterator[str]:
+    yield f"set local lock_timeout = '{_LOCK_SECONDS}s'"
+    yield from statements
+
+
+def _execute(driver: Driver, statements: Iterable[str]) -> None:
+    for statement in statements:
+        driver.execute(statement.encode())
+
+
+def _get_driver(db: sa.Connection) -> Driver:
+    driver: Any = db.connection.driver_connection
+    assert driver is not None
+    return driver  # type: ignore[no-any-return]

@@ -1,0 +1,176 @@
+"""The command ``roles``: who reads the views, and which customers each of them sees."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from migrations.walls.roles import ReaderKind
+from models.audit import AuditAction
+from worker.ops.cli.exit_codes import EXIT_PARTIAL
+from worker.ops.cli.output import (
+    json_option,
+    open_checked_database,
+    print_json,
+    print_line,
+    print_table,
+)
+
+if TYPE_CHECKING:
+    from worker.store.readers import Reader
+
+_EXAMPLES = """\b
+Examples:
+  tenant-mirror roles
+  tenant-mirror roles --sql | psql "$SUPERUSER_URL"
+  tenant-mirror roles --sql --login ann --as reader | psql "$SUPERUSER_URL"
+  tenant-mirror roles --customer contoso_reports contoso
+  tenant-mirror roles --customer contoso_reports contoso --remove
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@click.option(
+    "--sql",
+    is_flag=True,
+    help="Print SQL that makes the roles, walls and rights, for a superuser; it can be run again.",
+)
+@click.option("--login", metavar="NAME", help="With --sql: also make the login NAME a reader.")
+@click.option(
+    "--as",
+    "kind",
+    type=click.Choice([one.value for one in ReaderKind]),
+    help="With --login: what kind of reader it is.",
+)
+@click.option(
+    "--revoke-temp",
+    is_flag=True,
+    help="With --sql: take the right to make temporary tables from every role but the service's.",
+)
+@click.option(
+    "--customer",
+    nargs=2,
+    metavar="NAME CONNECTION",
+    help="Let the customer's login NAME see CONNECTION, and no other.",
+)
+@click.option("--remove", is_flag=True, help="With --customer: hide it again.")
+@json_option
+def roles(
+    *,
+    sql: bool,
+    login: str | None,
+    kind: str | None,
+    revoke_temp: bool,
+    customer: tuple[str, str] | None,
+    remove: bool,
+    as_json: bool,
+) -> None:
+    r"""Show who reads the views, and let logins read them.
+
+    There are three kinds of readers of schema analytics, each a role of Postgres to be granted to
+    logins. None of them reaches the tables below the views, or any secret.
+
+    \b
+    tenant_mirror_reader       sees all customers: the operator's own analysts
+    tenant_mirror_application  sees the customer that its session names in the setting
+                               tenant_mirror.connection_id, and nobody without it:
+                               it protects a program from a filter that it forgot
+    tenant_mirror_customer     sees the connection that --customer lists for the login, whatever
+                               it sets: it protects customers from each other
+
+    'tenant-mirror migrate' makes the roles if the role of DATABASE_URL may create roles; otherwise
+    run what --sql prints as a superuser. Without an option nothing is changed.
+    """
+    if (login is None) != (kind is None) or ((login or revoke_temp) and not sql):
+        raise click.UsageError("give --login NAME and --as KIND together, with --sql")
+    if (customer and sql) or (remove and not customer):
+        raise click.UsageError("give --customer NAME CONNECTION without --sql; --remove needs it")
+    if customer:
+        _edit_customer(*customer, remove=remove, as_json=as_json)
+    elif sql:
+        _print_sql(login, kind, revoke_temp=revoke_temp)
+    else:
+        _show(as_json=as_json)
+
+
+def _print_sql(login: str | None, kind: str | None, *, revoke_temp: bool) -> None:
+    from worker.store.reader_roles import render_roles
+
+    named = (login, ReaderKind(kind)) if login and kind else None
+    with open_checked_database() as (_, database), database.open_transaction() as db:
+        for line in render_roles(db, login=named, revoke_temporary=revoke_temp):
+            click.echo(line)
+
+
+def _edit_customer(name: str, selector: str, *, remove: bool, as_json: bool) -> None:
+    from worker.operations.actor import get_host_actor
+    from worker.operations.audit import AuditedAction, open_audited_transaction
+    from worker.store.readers import (
+        allow_connection,
+        check_roles_exist,
+        check_wallable,
+        disallow_connection,
+        get_reader,
+        grant_membership,
+    )
+    from worker.store.state.connections import find_connection
+
+    left: list[str] = []
+    with open_checked_database() as (settings, database):
+        action = AuditedAction(get_host_actor(settings), AuditAction.ROLES, subject=name)
+        action.parameters = {"remove": remove}
+        with open_audited_transaction(database, action) as db:
+            action.connection = connection = find_connection(db, selector)
+            if remove:
+                was_listed = disallow_connection(db, name, connection.id)
+                action.detail = "removed" if was_listed else "it was not listed"
+            else:
+                check_roles_exist(db)
+                check_wallable(get_reader(db, name))
+                allow_connection(db, name, connection.id)
+                left = grant_membership(db, name, ReaderKind.CUSTOMER)
+                action.detail = "listed"
+    if as_json:
+        told = {"role": name, "connection_id": connection.id, "listed": not remove}
+        print_json(told | {"left_to_superuser": left})
+    else:
+        verb = "no longer sees" if remove else "sees"
+        print_line(f"{name} {verb} {connection.label} (id {connection.id})", err=bool(left))
+        if left:
+            print_line("run this as a superuser, the role of DATABASE_URL may not:", err=True)
+            click.echo("\n".join(f"{one};" for one in left))
+    if left:
+        raise SystemExit(EXIT_PARTIAL)
+
+
+def _show(*, as_json: bool) -> None:
+    from worker.store.readers import check_roles_exist, load_readers
+
+    with open_checked_database() as (_, database), database.open_transaction() as db:
+        check_roles_exist(db)
+        found = load_readers(db)
+    if as_json:
+        print_json([_build_document(one) for one in found])
+        return
+    if not found:
+        print_line("nobody is a reader yet; see 'tenant-mirror roles --help'")
+        return
+    rows = [
+        (
+            one.name,
+            ", ".join(role.removeprefix("tenant_mirror_") for role in one.roles),
+            one.connection_id or "",
+            "; ".join(one.list_problems()),
+        )
+        for one in found
+    ]
+    print_table("", ["role", "reads as", "connection", "problem"], rows)
+
+
+def _build_document(one: "Reader") -> dict[str, object]:
+    return {
+        "role": one.name,
+        "can_login": one.can_login,
+        "reads_as": [role.removeprefix("tenant_mirror_") for role in one.roles],
+        "connection_id": one.connection_id,
+        "problems": list(one.list_problems()),
+    }

@@ -1,0 +1,168 @@
+"""The logins that read the views: what each is a member of, and what its walls would not hold."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import sqlalchemy as sa
+from psycopg.errors import InsufficientPrivilege
+from sqlalchemy import text
+
+from migrations.walls.roles import ROLES, WALLED, ReaderKind, quote, render_limits
+from worker.core.errors import ConfigurationError, InvalidInput, NotFound
+from worker.store.engine import get_driver_connection
+
+# Since Postgres 16 the maker of a role is a member of it who may only pass it on.
+_READERS: Final = text("""
+    with recursive granted as (
+        select m.roleid, m.member from pg_auth_members m
+         where coalesce((to_jsonb(m) ->> 'inherit_option')::boolean, true)
+            or coalesce((to_jsonb(m) ->> 'set_option')::boolean, true)),
+    member as (
+        select r.oid, r.rolname as role from pg_roles r where r.rolname = any (:roles)
+        union
+        select g.member, m.role from member m join granted g on g.roleid = m.oid),
+    reader as (
+        select coalesce(r.rolname::text, l.role_name) as name, r.oid, l.connection_id,
+               array(select m.role::text from member m where m.oid = r.oid order by 1) as roles
+          from pg_roles r
+          full join sync.reader_connections l on l.role_name = r.rolname
+         where l.role_name is not null or r.oid in (select oid from member)
+            or r.rolname = cast(:name as text))
+    select f.name, f.roles, f.connection_id,
+           f.oid is not null as exists, coalesce(r.rolcanlogin, false) as can_login,
+           coalesce(r.rolsuper or r.rolbypassrls, false) as passes_walls,
+           coalesce(not r.rolsuper
+                    and pg_has_role(f.oid, t.relowner, 'member'), false) as is_owner,
+           array(select o.rolname::text from pg_roles o
+                  where o.oid <> f.oid and not r.rolsuper and pg_has_role(f.oid, o.oid, 'member')
+                    and exists (select from pg_class c
+                                 where c.relrowsecurity
+                                   and has_any_column_privilege(o.oid, c.oid, 'select'))
+                    and not exists (select from member m
+                                     where m.oid = o.oid and m.role = any (:walled))
+                  order by 1) as may_become
+      from reader f left join pg_roles r on r.oid = f.oid
+      join pg_class t on t.oid = 'events.change_events'::regclass
+     where f.name <> all (:roles)
+     order by f.name
+""")
+_ALLOW: Final = text("""
+    insert into sync.reader_connections (role_name, connection_id) values (:name, :connection)
+        on conflict (role_name) do update set connection_id = excluded.connection_id
+""")
+_DISALLOW: Final = text(
+    "delete from sync.reader_connections where role_name = :name and connection_id = :connection"
+)
+_ROLE_EXISTS: Final = text("select count(*) = 3 from pg_roles where rolname = any (:roles)")
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A role of Postgres that is granted one of ours, or is listed with a connection."""
+
+    name: str
+    roles: tuple[str, ...]
+    """Those of our roles that it is a member of, directly or not."""
+    connection_id: int | None
+    """The connection that it is listed with, which counts for customers."""
+    exists: bool
+    can_login: bool
+    passes_walls: bool
+    """It is a superuser or has BYPASSRLS."""
+    is_owner: bool
+    """It owns the tables, or belongs to the role that does."""
+    may_become: tuple[str, ...]
+    """Roles without walls that read the mirror, and that it may switch to."""
+
+    @property
+    def is_walled(self) -> bool:
+        return self.connection_id is not None or any(role in WALLED for role in self.roles)
+
+    def list_problems(self) -> Iterator[str]:
+        """Yield what is wrong with it, each as the rest of a sentence."""
+        if self.passes_walls:
+            yield "is a superuser or has BYPASSRLS, so no wall holds it"
+        elif self.is_owner:
+            yield "owns the tables or belongs to their owner, so it reads everything"
+        elif self.is_walled and self.may_become:
+            yield f"may switch to a role without walls ({', '.join(self.may_become)})"
+        if self.connection_id is not None and not self.exists:
+            yield "is listed with a connection, and there is no such role of Postgres"
+        elif self.connection_id is not None and ReaderKind.CUSTOMER.role not in self.roles:
+            yield f"is listed with a connection, and is no member of {ReaderKind.CUSTOMER.role}"
+
+
+def load_readers(db: sa.Connection, name: str | None = None) -> list[Reader]:
+    """Return all readers, and the role ``name`` even if it is none."""
+    values = {"roles": list(ROLES), "walled": list(WALLED), "name": name}
+    return [
+        Reader(**{**row, "roles": tuple(row["roles"]), "may_become": tuple(row["may_become"])})
+        for row in db.execute(_READERS, values).mappings()
+    ]
+
+
+def get_reader(db: sa.Connection, name: str) -> Reader:
+    """Return a role by its name.
+
+    Raises NotFound if there is none, InvalidInput if nothing can be kept from it.
+    """
+    found = next((one for one in load_readers(db, name) if one.name == name), None)
+    if found is None or not found.exists:
+        raise NotFound(
+            f"Postgres has no role '{name}'; create it first, for example with "
+            f"'create role {quote(name)} login', and name it here"
+        )
+    if found.passes_walls or found.is_owner:
+        problem = next(found.list_problems())
+        raise InvalidInput(f"the role '{name}' {problem}. Name another role")
+    return found
+
+
+def check_wallable(reader: Reader) -> None:
+    """Raise InvalidInput if a role could step around its walls."""
+    if reader.may_become:
+        raise InvalidInput(
+            f"the role '{reader.name}' is a member of {', '.join(reader.may_become)}, which read"
+            " all customers: it could switch to one of them. Revoke that, or name another role"
+        )
+
+
+def check_roles_exist(db: sa.Connection) -> None:
+    """Raise ConfigurationError if the roles for readers are missing."""
+    if not db.execute(_ROLE_EXISTS, {"roles": list(ROLES)}).scalar_one():
+        raise ConfigurationError(
+            "the roles for readers do not exist yet; run what 'tenant-mirror roles --sql' prints"
+            " as a superuser"
+        )
+
+
+def allow_connection(db: sa.Connection, name: str, connection_id: int) -> None:
+    """Let a customer's login see a connection, and no longer the one before."""
+    db.execute(_ALLOW, {"name": name, "connection": connection_id})
+
+
+def disallow_connection(db: sa.Connection, name: str, connection_id: int) -> bool:
+    """Hide a connection from a customer's login; return whether it could see it."""
+    found = db.execute(_DISALLOW, {"name": name, "connection": connection_id})
+    return bool(found.rowcount)
+
+
+def render_membership(name: str, kind: ReaderKind, *, as_superuser: bool = True) -> list[str]:
+    """Return the statements that make a login a reader, and limit what it takes up."""
+    return [
+        f"grant {kind.role} to {quote(name)}",
+        *render_limits(kind, name, as_superuser=as_superuser),
+    ]
+
+
+def grant_membership(db: sa.Connection, name: str, kind: ReaderKind) -> list[str]:
+    """Make a login a reader; return the statements that a superuser has to run, if any."""
+    driver, left = get_driver_connection(db), []
+    for statement in render_membership(name, kind):
+        try:
+            with driver.transaction():
+                driver.execute(statement.encode())
+        except InsufficientPrivilege:
+            left.append(statement)
+    return left
