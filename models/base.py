@@ -16,6 +16,9 @@ EVENTS: Final = "events"
 ANALYTICS: Final = "analytics"
 """Views for people."""
 
+ANALYTICS_PSEUDONYMOUS: Final = "analytics_pseudonymous"
+"""The same views without names. It has no table, and is made with its views."""
+
 HISTORY: Final = "history"
 """Daily samples of what changes too often for events."""
 

@@ -16,6 +16,7 @@ from models.operation import operation_targets, operations
 from models.page_session import page_sessions, sign_in_links
 from models.privilege import privileged_actions, privileged_permissions, privileged_roles
 from models.product_name import product_names
+from models.pseudonym_key import pseudonym_key
 from models.quarantine import quarantine
 from models.reader_connection import reader_connections
 from models.resources import RESOURCES
@@ -55,6 +56,7 @@ __all__ = [
     "privileged_permissions",
     "privileged_roles",
     "product_names",
+    "pseudonym_key",
     "quarantine",
     "reader_connections",
     "removals",

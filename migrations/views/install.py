@@ -26,8 +26,10 @@ from psycopg.errors import (
 
 from migrations.views import FUNCTIONS, VIEWS
 from migrations.views.function import AnalyticsFunction
-from migrations.views.view import SCHEMA, AnalyticsView, render_comment
-from migrations.walls.roles import WALLED
+from migrations.views.install_pseudonyms import drop_pseudonyms, install_pseudonyms
+from migrations.views.view import SCHEMA, AnalyticsView, ViewInUse, render_comment
+from migrations.walls.roles import GUARDED
+from models.base import ANALYTICS_PSEUDONYMOUS
 
 FIRST_REVISION: Final = "0055"
 """From here on the views are as declared here; those of earlier revisions are in the migrations."""
@@ -37,15 +39,18 @@ _COMMENT: Final = "Views for people of what is live now"
 _DIGEST: Final = re.compile(r"\(definition ([0-9a-f]+)\)$")
 _ABOUT_SCHEMA: Final = f"select obj_description('{SCHEMA}'::regnamespace, 'pg_namespace')"
 _EXISTING: Final = f"""
-    select relname from pg_class
-     where relnamespace = to_regnamespace('{SCHEMA}') and relkind = 'v'
+    select n.nspname || '.' || c.relname
+      from pg_class c join pg_namespace n on n.oid = c.relnamespace
+     where n.nspname in ('{SCHEMA}', '{ANALYTICS_PSEUDONYMOUS}') and c.relkind = 'v'
 """
 _GRANTS: Final = f"""
-    select c.relname, a.privilege_type,
+    select n.nspname || '.' || c.relname, a.privilege_type,
            case when a.grantee = 0 then 'public' else a.grantee::regrole::text end,
            case when a.is_grantable then ' with grant option' else '' end
-      from pg_class c cross join aclexplode(c.relacl) a
-     where c.relnamespace = '{SCHEMA}'::regnamespace and c.relkind = 'v' and a.grantee <> c.relowner
+      from pg_class c join pg_namespace n on n.oid = c.relnamespace
+     cross join aclexplode(c.relacl) a
+     where n.nspname in ('{SCHEMA}', '{ANALYTICS_PSEUDONYMOUS}') and c.relkind = 'v'
+       and a.grantee <> c.relowner
 """
 
 _EARLIER: Final = tuple(one for one in FUNCTIONS if one.is_used_by_views)
@@ -53,10 +58,6 @@ _LATER: Final = tuple(one for one in FUNCTIONS if not one.is_used_by_views)
 
 Grants: TypeAlias = list[tuple[Any, ...]]
 """AnalyticsView, privilege, grantee and grant option of each grant."""
-
-
-class ViewInUse(Exception):
-    """A view has to be made anew, and objects that are not ours depend on it."""
 
 
 def install_views(db: sa.Connection) -> bool:
@@ -67,6 +68,12 @@ def install_views(db: sa.Connection) -> bool:
     changed then.
     """
     driver: psycopg.Connection[Any] = db.connection.driver_connection  # type: ignore[assignment]
+    changed = _bring_into_step(driver)
+    install_pseudonyms(driver, VIEWS)
+    return changed
+
+
+def _bring_into_step(driver: psycopg.Connection[Any]) -> bool:
     if _read_digest(driver) == compute_digest():
         return False
     driver.execute(f"set local lock_timeout = '{_LOCK_SECONDS}s'".encode())
@@ -104,13 +111,20 @@ def drop_views(db: sa.Connection) -> Grants:
     return grants
 
 
+def drop_pseudonymous_schema(db: sa.Connection) -> None:
+    """Drop the views without names, and their schema. Raises ViewInUse."""
+    driver: psycopg.Connection[Any] = db.connection.driver_connection  # type: ignore[assignment]
+    drop_pseudonyms(driver)
+    driver.execute(f"drop schema if exists {ANALYTICS_PSEUDONYMOUS}".encode())
+
+
 def restore_grants(db: sa.Connection, grants: Grants) -> None:
     """Grant what was granted on views that exist again.
 
-    Walled roles are left out: there may be no walls now, and they get their rights with them.
+    Guarded roles are left out: there may be no walls now, and they get their rights with them.
     """
     driver: psycopg.Connection[Any] = db.connection.driver_connection  # type: ignore[assignment]
-    _grant(driver, [one for one in grants if one[2] not in WALLED])
+    _grant(driver, [one for one in grants if one[2] not in GUARDED])
 
 
 def compute_digest() -> str:
@@ -151,6 +165,7 @@ def _create_anew(driver: psycopg.Connection[Any]) -> None:
     grants = _load_grants(driver)
     _drop(driver)
     _create(driver)
+    install_pseudonyms(driver, VIEWS)
     _grant(driver, grants)
 
 
@@ -162,10 +177,11 @@ def _grant(driver: psycopg.Connection[Any], grants: Grants) -> None:
     existing = {name for (name,) in driver.execute(_EXISTING.encode())}
     for name, privilege, grantee, option in grants:
         if name in existing:
-            driver.execute(f"grant {privilege} on {SCHEMA}.{name} to {grantee}{option}".encode())
+            driver.execute(f"grant {privilege} on {name} to {grantee}{option}".encode())
 
 
 def _drop(driver: psycopg.Connection[Any]) -> None:
+    drop_pseudonyms(driver)
     for function in reversed(_LATER):
         _drop_function(driver, function)
     for view in reversed(VIEWS):

@@ -12,6 +12,10 @@ SCHEMA: Final = "analytics"
 NULL_IF_UNSET: Final = "null where it is empty or Graph did not send it"
 
 
+class ViewInUse(Exception):
+    """A view has to be made anew, and objects that are not ours depend on it."""
+
+
 @dataclass(frozen=True)
 class Column:
     """A column: the SQL that computes it, and its meaning, which says what null means."""

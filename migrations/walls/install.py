@@ -10,7 +10,6 @@ from typing import Any, Final
 import sqlalchemy as sa
 from psycopg.errors import DuplicateObject, UniqueViolation
 
-from migrations.views.view import SCHEMA
 from migrations.walls.needs import (
     Driver,
     Grant,
@@ -23,13 +22,13 @@ from migrations.walls.needs import (
 from migrations.walls.policies import PREFIX, WalledTable, list_policies, render_walls
 from migrations.walls.roles import (
     ABOUT,
+    GUARDED,
     ROLES,
-    WALLED,
     ReaderKind,
     render_creation,
     render_limits,
 )
-from models.base import SCHEMAS
+from models.base import ANALYTICS_PSEUDONYMOUS, SCHEMAS
 
 NO_ROLES: Final = (
     "the roles for readers were not made, as the migrating role may not create roles; run what"
@@ -38,6 +37,7 @@ NO_ROLES: Final = (
 
 _LOCK_SECONDS: Final = 4
 _EXISTING: Final = "select rolname::text from pg_roles where rolname = any (%s)"
+_SCHEMAS: Final = "select nspname::text from pg_namespace where nspname = any (%s)"
 _RIGHTS: Final = """
     select r.rolsuper or r.rolcreaterole,
            r.rolsuper or has_parameter_privilege('temp_file_limit', 'set')
@@ -69,7 +69,7 @@ _GRANTED: Final = """
 
 
 def grant_to_readers(db: sa.Connection) -> int:
-    """Grant what the views need to whoever may read them, walled roles aside; count the grants.
+    """Grant what the views need to whoever may read them, guarded roles aside; count the grants.
 
     Raises an error of Postgres if the role of ``db`` may not grant it.
     """
@@ -98,20 +98,19 @@ def install_walls(engine: sa.Engine) -> list[str]:
 
 
 def drop_walls(db: sa.Connection) -> None:
-    """Take down the walls. Walled roles lose every right, as they would see all customers."""
+    """Take down the walls. Guarded roles lose every right, as they would see too much."""
     driver = _get_driver(db)
     for place, names in driver.execute(_OUR_POLICIES.encode(), [PREFIX]).fetchall():
         _execute(driver, (f"drop policy {name} on {place}" for name in names))
         driver.execute(f"alter table {place} disable row level security".encode())
-    for (role,) in driver.execute(_EXISTING.encode(), [list(WALLED)]).fetchall():
-        for schema in SCHEMAS:
+    for (role,) in driver.execute(_EXISTING.encode(), [list(GUARDED)]).fetchall():
+        for (schema,) in driver.execute(_SCHEMAS.encode(), [[*SCHEMAS, ANALYTICS_PSEUDONYMOUS]]):
             driver.execute(f"revoke all on all tables in schema {schema} from {role}".encode())
 
 
 def render_grants(driver: Driver) -> Iterator[str]:
-    """Yield the statements that grant the three roles what they read."""
-    for role in ROLES:
-        yield f"grant usage on schema {SCHEMA} to {role}"
+    """Yield the statements that grant the roles what they read."""
+    yield from _render_usage()
     for grant in _list_all_grants(driver):
         yield grant.render()
 
@@ -150,8 +149,12 @@ def _find_unwalled(driver: Driver) -> list[WalledTable]:
 
 
 def _list_all_grants(driver: Driver) -> list[Grant]:
-    shown, needs = load_shown(driver), load_needs(driver)
-    return [grant for kind in ReaderKind for grant in list_grants(kind, shown, needs)]
+    needs = load_needs(driver)
+    return [
+        grant
+        for kind in ReaderKind
+        for grant in list_grants(kind, load_shown(driver, kind.schema), needs)
+    ]
 
 
 def _render_missing_grants(driver: Driver) -> list[str]:
@@ -162,11 +165,14 @@ def _render_missing_grants(driver: Driver) -> list[str]:
         [",".join(one.columns) for one in wanted],
     )
     granted = {number for (number,) in driver.execute(_GRANTED.encode(), values)}
-    usage = (f"grant usage on schema {SCHEMA} to {role}" for role in ROLES)
     return [
-        *(usage if len(granted) < len(wanted) else ()),
+        *(_render_usage() if len(granted) < len(wanted) else ()),
         *(one.render() for number, one in enumerate(wanted, 1) if number not in granted),
     ]
+
+
+def _render_usage() -> Iterator[str]:
+    return (f"grant usage on schema {kind.schema} to {kind.role}" for kind in ReaderKind)
 
 
 def _limit_wait(statements: Iterable[str]) -> Iterator[str]:

@@ -14,8 +14,8 @@ import psycopg
 
 from migrations.views.view import SCHEMA
 from migrations.walls.policies import MAPPING, WalledTable
-from migrations.walls.roles import WALLED, ReaderKind, quote
-from models.base import SCHEMAS
+from migrations.walls.roles import GUARDED, ReaderKind, quote
+from models.base import ANALYTICS_PSEUDONYMOUS, SCHEMAS
 
 Driver: TypeAlias = psycopg.Connection[Any]
 
@@ -76,7 +76,8 @@ _MISSING: Final = f"""
         select oid as top, oid from place where schema = '{SCHEMA}'
         union
         select u.user_oid, a.oid from above a join used u on u.oid = a.top
-          join place p on p.oid = u.user_oid and p.relkind = 'v' and not p.is_ours),
+          join place p on p.oid = u.user_oid and p.relkind = 'v' and not p.is_ours
+           and p.schema <> '{ANALYTICS_PSEUDONYMOUS}'),
     readers as (
         select distinct a.oid, x.grantee
           from above a join place p on p.oid = a.top
@@ -134,8 +135,8 @@ def load_needs(driver: Driver) -> Mapping[str, tuple[str, ...]]:
 
 
 def load_missing_grants(driver: Driver) -> list[Grant]:
-    """Return what those lack who may read a view, walled roles aside."""
-    found = driver.execute(_MISSING.encode(), [list(WALLED)]).fetchall()
+    """Return what those lack who may read a view, guarded roles aside."""
+    found = driver.execute(_MISSING.encode(), [list(GUARDED)]).fetchall()
     return [Grant(role, place, tuple(columns)) for role, place, columns in found]
 
 
@@ -151,7 +152,7 @@ def list_grants(
 ) -> Iterator[Grant]:
     """Yield what a reader of a kind is granted beside USAGE of the schema.
 
-    ``shown`` are the tables and views of schema analytics.
+    ``shown`` are the tables and views of its schema.
     """
     for place in shown:
         yield Grant(kind.role, place)
@@ -163,6 +164,6 @@ def list_grants(
             yield Grant(kind.role, place, tuple(sorted(columns)))
 
 
-def load_shown(driver: Driver) -> list[str]:
-    """Return the tables and views of schema analytics."""
-    return [place for (place,) in driver.execute(_SHOWN.encode(), [SCHEMA])]
+def load_shown(driver: Driver, schema: str) -> list[str]:
+    """Return the tables and views of a schema."""
+    return [place for (place,) in driver.execute(_SHOWN.encode(), [schema])]

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from models.base import ANALYTICS, ANALYTICS_PSEUDONYMOUS
+
 CONNECTION_SETTING: Final = "tenant_mirror.connection_id"
 """The setting of a session that says whose rows an application means."""
 
@@ -19,17 +21,28 @@ class ReaderKind(StrEnum):
     CUSTOMER = "customer"
     """A customer's login, which sees the connection that an operator lists for it."""
 
+    PSEUDONYMOUS = "pseudonymous"
+    """An analyst who must not know who people are: all customers, without names."""
+
     @property
     def role(self) -> str:
         return f"tenant_mirror_{self.value}"
 
     @property
     def is_walled(self) -> bool:
-        return self is not ReaderKind.READER
+        return self in {ReaderKind.APPLICATION, ReaderKind.CUSTOMER}
+
+    @property
+    def schema(self) -> str:
+        """The schema whose views it reads."""
+        return ANALYTICS_PSEUDONYMOUS if self is ReaderKind.PSEUDONYMOUS else ANALYTICS
 
 
 ROLES: Final = tuple(kind.role for kind in ReaderKind)
 WALLED: Final = tuple(kind.role for kind in ReaderKind if kind.is_walled)
+GUARDED: Final = (*WALLED, ReaderKind.PSEUDONYMOUS.role)
+"""Roles that may have rights below the views only while there is row-level security: without it
+they would see other customers, or names in the planner's statistics."""
 
 ABOUT: Final[Mapping[ReaderKind, str]] = {
     ReaderKind.READER: "Tenant Mirror: reads schema analytics, all customers",
@@ -37,6 +50,7 @@ ABOUT: Final[Mapping[ReaderKind, str]] = {
     f" setting {CONNECTION_SETTING}",
     ReaderKind.CUSTOMER: "Tenant Mirror: reads schema analytics, the connection that"
     " sync.reader_connections has for the login",
+    ReaderKind.PSEUDONYMOUS: f"Tenant Mirror: reads schema {ANALYTICS_PSEUDONYMOUS}, all customers",
 }
 
 
@@ -49,14 +63,16 @@ class Limits:
 
 
 _TIMES: Final = {"idle_in_transaction_session_timeout": "60s", "temp_file_limit": "2GB"}
-_APART: Final = {**_TIMES, "statement_timeout": "60s", "enable_seqscan": "off"}
+_APART: Final = {**_TIMES, "statement_timeout": "60s", "enable_seqscan": "off", "jit": "off"}
 """Without scans of whole tables a plan reads the rows of one customer only, also where there are so
-few customers that the planner would rather read all rows and leave others out."""
+few customers that the planner would rather read all rows and leave others out. Until version 16 a
+scan that is needed all the same looks so dear that each statement would be compiled."""
 
 LIMITS: Final[Mapping[ReaderKind, Limits]] = {
     ReaderKind.READER: Limits({**_TIMES, "statement_timeout": "5min"}, connections=10),
     ReaderKind.APPLICATION: Limits(_APART, connections=20),
     ReaderKind.CUSTOMER: Limits(_APART, connections=5),
+    ReaderKind.PSEUDONYMOUS: Limits({**_TIMES, "statement_timeout": "5min"}, connections=10),
 }
 FOR_SUPERUSERS: Final = frozenset({"temp_file_limit"})
 """Settings that only a superuser, or who was granted it, may set."""

@@ -139,7 +139,7 @@ def test_what_later_releases_and_months_add_can_be_read(readable: Readable) -> N
     readable.as_owner("""
         create table directory.devices (id int);
         create view analytics.devices as select id from directory.devices;
-        drop view analytics.sites;
+        drop view analytics.sites cascade;
         create view analytics.sites as select 1 as one
     """)
     for name in ("directory.devices", "analytics.devices", "analytics.sites"):

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from migrations.walls.install import NO_ROLES
-from migrations.walls.roles import LIMITS, ROLES, ReaderKind
+from migrations.walls.roles import GUARDED, LIMITS, ROLES, ReaderKind
 from sandbox.tenant import Server
 from tests.support.databases import DatabaseFactory
 from tests.support.walled import Walled, open_walled
@@ -91,7 +91,7 @@ def test_who_reads_the_views_of_the_release_before_goes_on_reading(
     """)
     questions = {
         login: ("analytics.users", "analytics.sites", "(select status from analytics.connections)"),
-        old: ("directory.users", "analytics.freshness", "analytics.group_members"),
+        old: ("directory.users", "analytics.sites", "analytics.group_members"),
         other: ("public.report", "analytics.sites"),
     }
 
@@ -116,13 +116,12 @@ def test_who_reads_the_views_of_the_release_before_goes_on_reading(
             walled.execute(f"drop role {name}")
 
 
-def test_a_downgrade_takes_the_walls_down_and_every_right_of_walled_roles(walled: Walled) -> None:
+def test_a_downgrade_takes_the_walls_down_and_every_right_of_guarded_roles(walled: Walled) -> None:
     rights = "select count(*) from information_schema.column_privileges where grantee = any (%s)"
     walls = "select count(*) from pg_policy"
-    walled_roles = [kind.role for kind in ReaderKind if kind.is_walled]
     for revision in ("0055", "0054"):
         walled.migrate(revision)
-        assert walled.execute(rights, [walled_roles]) == [(0,)], revision
+        assert walled.execute(rights, [list(GUARDED)]) == [(0,)], revision
         assert walled.execute(walls) == [(0,)]
     walled.migrate()
     list_customer(walled)

@@ -77,7 +77,7 @@ def test_views_are_made_once(database: Database) -> None:
 @pytest.mark.usefixtures("reader")
 def test_a_view_that_loses_a_column_keeps_its_readers(database: Database) -> None:
     execute(database, "create or replace view analytics.sites as select * from analytics.sites")
-    execute(database, "drop view analytics.sites")
+    execute(database, "drop view analytics.sites cascade")
     execute(database, "create view analytics.sites as select 1 as another")
     execute(database, "grant select on analytics.sites to analyst_of_views with grant option")
     execute(database, "comment on schema analytics is null")
@@ -88,7 +88,7 @@ def test_a_view_that_loses_a_column_keeps_its_readers(database: Database) -> Non
 
 
 def test_a_view_that_others_use_is_left_as_it_is_with_a_reason(database: Database) -> None:
-    execute(database, "drop view analytics.sites")
+    execute(database, "drop view analytics.sites cascade")
     execute(database, "create view analytics.sites as select 1 as another")
     execute(database, "create view public.report as select another from analytics.sites")
     execute(database, "comment on schema analytics is null")

@@ -19,6 +19,7 @@ from models.epoch import epochs
 from models.known_resource import known_resources
 from models.privilege import privileged_actions, privileged_permissions, privileged_roles
 from models.product_name import product_names
+from models.pseudonym_key import pseudonym_key
 from models.run import RunState
 from worker.core.settings import Settings
 from worker.sync.connections.discover import discover
@@ -29,7 +30,7 @@ from worker.sync.runtime import Runtime
 from worker.wiring import close_runtime, open_runtime
 
 _SHIPPED: Final = (
-    *(epochs, known_resources, product_names),
+    *(epochs, known_resources, product_names, pseudonym_key),
     *(privileged_roles, privileged_actions, privileged_permissions),
 )
 """Tables that each database has filled before a sync."""

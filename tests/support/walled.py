@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final, LiteralString, cast
+from typing import Any, Final
 
 import psycopg
 
@@ -45,7 +45,7 @@ class Session:
 
     def run(self, statement: str) -> list[tuple[Any, ...]]:
         """Run a statement, and return its rows. Raises psycopg.Error."""
-        done = self.connection.execute(cast("LiteralString", statement))
+        done = self.connection.execute(statement.encode())
         return done.fetchall() if done.description else []
 
     def see(self, place: str) -> set[int]:
@@ -54,7 +54,7 @@ class Session:
 
     def copy(self, statement: str) -> str:
         """What a COPY sends. Raises psycopg.Error."""
-        with self.connection.cursor().copy(cast("LiteralString", statement)) as copy:
+        with self.connection.cursor().copy(statement.encode()) as copy:
             return b"".join(bytes(part) for part in copy).decode()
 
 
@@ -76,7 +76,7 @@ class Walled:
     def execute(self, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Run a statement as the owner, who is a superuser."""
         with psycopg.connect(self.url, autocommit=True) as connection:
-            done = connection.execute(cast("LiteralString", statement), list(values) or None)
+            done = connection.execute(statement.encode(), list(values) or None)
             return done.fetchall() if done.description else []
 
     def migrate(self, revision: str = "head") -> list[str]:

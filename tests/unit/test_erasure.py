@@ -327,6 +327,7 @@ SAFE = {
     "sync.erasures": {"resource": WORD},
     "sync.resources": dict.fromkeys(("name", "stream", "relation"), WORD),
     "sync.sink_secrets": {"secrets": "of a receiver: set by operators"},
+    "sync.pseudonym_key": dict.fromkeys(("inner_pad", "outer_pad"), "a random key"),
     "sync.reader_connections": dict.fromkeys(("role_name",), OPERATOR),
     "sync.api_tokens": dict.fromkeys(("id", "name", "digest", "scopes", "created_by"), OPERATOR),
     "sync.page_sessions": dict.fromkeys(("digest", "name", "token_id", "token_digest"), OPERATOR),

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from psycopg.errors import InsufficientPrivilege
 from sqlalchemy import text
 
-from migrations.walls.roles import ROLES, WALLED, ReaderKind, quote, render_limits
+from migrations.walls.roles import GUARDED, ROLES, ReaderKind, quote, render_limits
 from worker.core.errors import ConfigurationError, InvalidInput, NotFound
 from worker.store.engine import get_driver_connection
 
@@ -40,7 +40,7 @@ _READERS: Final = text("""
                                  where c.relrowsecurity
                                    and has_any_column_privilege(o.oid, c.oid, 'select'))
                     and not exists (select from member m
-                                     where m.oid = o.oid and m.role = any (:walled))
+                                     where m.oid = o.oid and m.role = any (:guarded))
                   order by 1) as may_become
       from reader f left join pg_roles r on r.oid = f.oid
       join pg_class t on t.oid = 'events.change_events'::regclass
@@ -54,7 +54,10 @@ _ALLOW: Final = text("""
 _DISALLOW: Final = text(
     "delete from sync.reader_connections where role_name = :name and connection_id = :connection"
 )
-_ROLE_EXISTS: Final = text("select count(*) = 3 from pg_roles where rolname = any (:roles)")
+_ROLES_EXIST: Final = text("""
+    select count(*) = cardinality(cast(:roles as text[])) from pg_roles
+     where rolname = any (:roles)
+""")
 
 
 @dataclass(frozen=True)
@@ -76,8 +79,9 @@ class Reader:
     """Roles without walls that read the mirror, and that it may switch to."""
 
     @property
-    def is_walled(self) -> bool:
-        return self.connection_id is not None or any(role in WALLED for role in self.roles)
+    def is_guarded(self) -> bool:
+        """Whether it may not see everything that is in the views."""
+        return self.connection_id is not None or any(role in GUARDED for role in self.roles)
 
     def list_problems(self) -> Iterator[str]:
         """Yield what is wrong with it, each as the rest of a sentence."""
@@ -85,7 +89,7 @@ class Reader:
             yield "is a superuser or has BYPASSRLS, so no wall holds it"
         elif self.is_owner:
             yield "owns the tables or belongs to their owner, so it reads everything"
-        elif self.is_walled and self.may_become:
+        elif self.is_guarded and self.may_become:
             yield f"may switch to a role without walls ({', '.join(self.may_become)})"
         if self.connection_id is not None and not self.exists:
             yield "is listed with a connection, and there is no such role of Postgres"
@@ -95,7 +99,7 @@ class Reader:
 
 def load_readers(db: sa.Connection, name: str | None = None) -> list[Reader]:
     """Return all readers, and the role ``name`` even if it is none."""
-    values = {"roles": list(ROLES), "walled": list(WALLED), "name": name}
+    values = {"roles": list(ROLES), "guarded": list(GUARDED), "name": name}
     return [
         Reader(**{**row, "roles": tuple(row["roles"]), "may_become": tuple(row["may_become"])})
         for row in db.execute(_READERS, values).mappings()
@@ -130,7 +134,7 @@ def check_wallable(reader: Reader) -> None:
 
 def check_roles_exist(db: sa.Connection) -> None:
     """Raise ConfigurationError if the roles for readers are missing."""
-    if not db.execute(_ROLE_EXISTS, {"roles": list(ROLES)}).scalar_one():
+    if not db.execute(_ROLES_EXIST, {"roles": list(ROLES)}).scalar_one():
         raise ConfigurationError(
             "the roles for readers do not exist yet; run what 'tenant-mirror roles --sql' prints"
             " as a superuser"

@@ -8,27 +8,43 @@ from migrations.walls.roles import ReaderKind
 from models.audit import AuditAction
 from worker.ops.cli.exit_codes import EXIT_PARTIAL
 from worker.ops.cli.output import (
+    confirm,
     json_option,
     open_checked_database,
     print_json,
     print_line,
     print_table,
+    yes_option,
 )
 
 if TYPE_CHECKING:
     from worker.store.readers import Reader
 
-_EXAMPLES = """\b
+_EPILOG = """\b
+Kinds of readers:
+  tenant_mirror_reader        sees all customers: the operator's own analysts
+  tenant_mirror_application   sees the customer that its session names in the
+                              setting tenant_mirror.connection_id, and nobody
+                              without: it protects a program from a filter
+                              that it forgot
+  tenant_mirror_customer      sees the connection that --customer lists for the
+                              login, whatever it sets: it protects customers
+                              from each other
+  tenant_mirror_pseudonymous  sees all customers without names, in the schema
+                              analytics_pseudonymous: it protects people
+
+\b
 Examples:
   tenant-mirror roles
   tenant-mirror roles --sql | psql "$SUPERUSER_URL"
   tenant-mirror roles --sql --login ann --as reader | psql "$SUPERUSER_URL"
   tenant-mirror roles --customer contoso_reports contoso
   tenant-mirror roles --customer contoso_reports contoso --remove
+  tenant-mirror roles --rotate-pseudonyms
 """
 
 
-@click.command(epilog=_EXAMPLES)
+@click.command(epilog=_EPILOG)
 @click.option(
     "--sql",
     is_flag=True,
@@ -52,6 +68,12 @@ Examples:
     metavar="NAME CONNECTION",
     help="Let the customer's login NAME see CONNECTION, and no other.",
 )
+@click.option(
+    "--rotate-pseudonyms",
+    is_flag=True,
+    help="Exchange the key of pseudonyms: everybody gets another one.",
+)
+@yes_option
 @click.option("--remove", is_flag=True, help="With --customer: hide it again.")
 @json_option
 def roles(
@@ -62,29 +84,26 @@ def roles(
     revoke_temp: bool,
     customer: tuple[str, str] | None,
     remove: bool,
+    rotate_pseudonyms: bool,
+    yes: bool,
     as_json: bool,
 ) -> None:
-    r"""Show who reads the views, and let logins read them.
+    """Show who reads the views, and let logins read them.
 
-    There are three kinds of readers of schema analytics, each a role of Postgres to be granted to
-    logins. None of them reaches the tables below the views, or any secret.
-
-    \b
-    tenant_mirror_reader       sees all customers: the operator's own analysts
-    tenant_mirror_application  sees the customer that its session names in the setting
-                               tenant_mirror.connection_id, and nobody without it:
-                               it protects a program from a filter that it forgot
-    tenant_mirror_customer     sees the connection that --customer lists for the login, whatever
-                               it sets: it protects customers from each other
-
-    'tenant-mirror migrate' makes the roles if the role of DATABASE_URL may create roles; otherwise
-    run what --sql prints as a superuser. Without an option nothing is changed.
+    There are four kinds of readers, each a role of Postgres to be granted to logins. None of them
+    reaches the tables below the views, or any secret. 'tenant-mirror migrate' makes the roles if
+    the role of DATABASE_URL may create roles; otherwise run what --sql prints as a superuser.
+    Without an option nothing is changed.
     """
     if (login is None) != (kind is None) or ((login or revoke_temp) and not sql):
         raise click.UsageError("give --login NAME and --as KIND together, with --sql")
     if (customer and sql) or (remove and not customer):
         raise click.UsageError("give --customer NAME CONNECTION without --sql; --remove needs it")
-    if customer:
+    if rotate_pseudonyms and (customer or sql):
+        raise click.UsageError("give --rotate-pseudonyms alone")
+    if rotate_pseudonyms:
+        _rotate_pseudonyms(yes=yes)
+    elif customer:
         _edit_customer(*customer, remove=remove, as_json=as_json)
     elif sql:
         _print_sql(login, kind, revoke_temp=revoke_temp)
@@ -140,6 +159,24 @@ def _edit_customer(name: str, selector: str, *, remove: bool, as_json: bool) -> 
             click.echo("\n".join(f"{one};" for one in left))
     if left:
         raise SystemExit(EXIT_PARTIAL)
+
+
+def _rotate_pseudonyms(*, yes: bool) -> None:
+    from worker.operations.actor import get_host_actor
+    from worker.operations.audit import AuditedAction, open_audited_transaction
+    from worker.store.state.pseudonym_key import rotate_pseudonym_key
+
+    if not yes:
+        confirm(
+            "Pseudonyms in what was read before will match nothing any more. Continue?",
+            "this exchanges all pseudonyms",
+        )
+    with open_checked_database() as (settings, database):
+        action = AuditedAction(get_host_actor(settings), AuditAction.ROLES, subject="pseudonyms")
+        action.detail = "key exchanged"
+        with open_audited_transaction(database, action) as db:
+            rotate_pseudonym_key(db)
+    print_line("the key of pseudonyms was exchanged")
 
 
 def _show(*, as_json: bool) -> None:

@@ -16,12 +16,12 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from migrations.views.install import (
     FIRST_REVISION,
     Grants,
-    ViewInUse,
     drop_views,
     install_possible_views,
     install_views,
     restore_grants,
 )
+from migrations.views.view import ViewInUse
 from migrations.walls.install import grant_to_readers, install_walls
 from models.tables import metadata
 from worker.core.errors import ConfigurationError, RetryLater
@@ -34,6 +34,7 @@ from worker.store.migration_lock import LockWaitObserver, MigrationLimits, lock_
 from worker.store.schema_version import FOLDER, list_revisions, load_revision_in
 from worker.store.state.privileges import store_privileges
 from worker.store.state.product_names import store_product_names
+from worker.store.state.pseudonym_key import ensure_pseudonym_key
 from worker.store.state.register import register_resources
 
 OnStep = Callable[[int, int], None]
@@ -104,6 +105,9 @@ def _run_migrations(
             register_resources(db)
             store_product_names(db)
             store_privileges(db)
+        if wanted == list_revisions()[-1]:
+            with engine.begin() as db:
+                ensure_pseudonym_key(db)
         _install_views(engine, wanted, grants)
         if wanted == list_revisions()[-1]:
             for sentence in install_walls(engine):
