@@ -21,6 +21,7 @@ import yaml
 from redis.exceptions import NoPermissionError
 from sqlalchemy.engine import make_url
 
+from migrations.walls.roles import ROLES
 from sandbox.servers import Home, Servers
 from sandbox.servers.binaries import find_postgres_programs, find_valkey_program
 from sandbox.tenant import Nango, Server, Tenant
@@ -127,7 +128,8 @@ def database_url(secrets: Path, servers: Servers, home: Path) -> Iterator[str]:
     yield own.replace("@postgres:5432", f"@{url.host}:{url.port}")
     with psycopg.connect(servers.database_url, autocommit=True) as admin:
         admin.execute(f"drop database {ROLE} with (force)")
-        admin.execute(f"drop role {ROLE}")
+        for role in (ROLE, *(one.replace("tenant_mirror", ROLE) for one in ROLES)):
+            admin.execute(f"drop role {role}".encode())
 
 
 @pytest.fixture

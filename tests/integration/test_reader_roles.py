@@ -4,6 +4,7 @@ import json
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -229,6 +230,11 @@ def test_where_the_service_may_create_no_roles_a_superuser_runs_the_script(
         superuser = Walled(cluster, walled.url, {})
         superuser.execute(f"drop role {customer}")
         superuser.execute(f"drop role {owner}")
+
+
+def test_with_compose_the_roles_are_there_from_the_start() -> None:
+    script = (Path(__file__).parents[2] / "deploy" / "postgres-role.sql").read_text()
+    assert [role for role in ROLES if f"\ncreate role {role} nologin;" not in script] == []
 
 
 # ---- limits
