@@ -2,14 +2,11 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
 from itertools import count
 
 import psycopg
-import sqlalchemy as sa
+from alembic import command
 from alembic.config import Config
-from alembic.runtime.environment import EnvironmentContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, Index, PrimaryKeyConstraint, UniqueConstraint
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
@@ -97,8 +94,10 @@ def _run_migrations(
     grants = [] if up else _drop_views(engine, before)
     if wanted != before:
         with engine.connect() as connection:
-            on_apply = _count_steps(known, before, wanted, on_step)
-            _run_revisions(connection, wanted or "base", is_up=up, on_apply=on_apply)
+            config = _build_alembic_config()
+            config.attributes["connection"] = connection
+            config.attributes["on_version_apply"] = _count_steps(known, before, wanted, on_step)
+            (command.upgrade if up else command.downgrade)(config, wanted or "base")
     if wanted is not None:
         with engine.begin() as db:
             ensure_partitions(db)
@@ -156,29 +155,10 @@ def _count_steps(
     return lambda **_: on_step(next(done), total)
 
 
-def _run_revisions(
-    db: sa.Connection, wanted: str, *, is_up: bool, on_apply: Callable[..., None]
-) -> None:
-    """Do as Alembic's own commands, which would read all revisions each time."""
-    config, scripts = _build_alembic_config(), _load_scripts()
-    config.attributes |= {"connection": db, "on_version_apply": on_apply}
-    find = scripts._upgrade_revs if is_up else scripts._downgrade_revs  # noqa: SLF001
-    with EnvironmentContext(
-        config, scripts, fn=lambda at, _: find(wanted, at), destination_rev=wanted
-    ):
-        scripts.run_env()
-
-
 def _build_alembic_config() -> Config:
     config = Config(str(FOLDER / "alembic.ini"))
     config.set_main_option("script_location", str(FOLDER))
     return config
-
-
-@cache
-def _load_scripts() -> ScriptDirectory:
-    """Return the revisions. To read them takes longer than to run one."""
-    return ScriptDirectory.from_config(_build_alembic_config())
 
 
 def _read_revision(engine: Engine) -> str | None:
