@@ -26,6 +26,9 @@ from migrations.views.nesting import (
     GROUPS_OF,
     MEMBERS_OF,
     NESTING,
+    NESTING_GROUPS,
+    NESTING_MEMBERS,
+    NESTING_PAIRS,
 )
 from migrations.views.people import GUESTS, USER_MAIL_ADDRESSES, USERS
 from migrations.views.privilege import EFFECTIVE_ROLE_HOLDERS, PRIVILEGED_USERS
@@ -69,6 +72,9 @@ VIEWS: Final[tuple[AnalyticsView, ...]] = (
 """In the order in which they are made: those that others use come first."""
 
 FUNCTIONS: Final[tuple[AnalyticsFunction, ...]] = (
+    NESTING_GROUPS,
+    NESTING_MEMBERS,
+    NESTING_PAIRS,
     GROUPS_INSIDE,
     GROUPS_AROUND,
     MEMBERS_OF,

@@ -38,6 +38,16 @@ class AnalyticsFunction:
         types = ", ".join(one.type for one in self.arguments)
         return f"{SCHEMA}.{self.name}({types})"
 
+    def _render_body(self) -> str:
+        """Return the body.
+
+        Names in SQL are looked up now: readers have no USAGE on the schemas of the tables, and
+        could not look them up when they call it.
+        """
+        if self.language == "sql":
+            return f"begin atomic {self.body.strip().rstrip(';')}; end"
+        return f"as $body${self.body}$body$"
+
     def render(self) -> Iterator[str]:
         """Yield the statements that make it."""
         taken = ", ".join(f"{one.name} {one.type}" for one in self.arguments)
@@ -45,6 +55,6 @@ class AnalyticsFunction:
         yield (
             f"create or replace function {SCHEMA}.{self.name}({taken}) returns table ({given})"
             f" language {self.language} stable parallel safe rows {self.rows}"
-            f" as $body${self.body}$body$"
+            f" {self._render_body()}"
         )
         yield f"comment on function {self.signature} is {render_comment(self.meaning)}"

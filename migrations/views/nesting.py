@@ -159,6 +159,50 @@ EFFECTIVE_GROUP_MEMBERS: Final = AnalyticsView(
     key=("connection_id", "group_id", "member_id"),
 )
 
+# What the walks below read, as their bodies are looked up with the rights of who calls them.
+NESTING_GROUPS: Final = AnalyticsFunction(
+    "nesting_groups",
+    "Names of groups, for the functions that follow groups in groups",
+    (),
+    (
+        Argument("connection_id", "bigint"),
+        Argument("id", "uuid"),
+        Argument("display_name", "text"),
+    ),
+    "select g.connection_id, g.id, g.display_name from directory.groups g",
+    is_used_by_views=True,
+)
+NESTING_MEMBERS: Final = AnalyticsFunction(
+    "nesting_members",
+    "Direct memberships, for the functions that follow groups in groups",
+    (),
+    (
+        Argument("connection_id", "bigint"),
+        Argument("group_id", "uuid"),
+        Argument("member_id", "uuid"),
+        Argument("member_type", "text"),
+        Argument("deleted_at", "timestamptz"),
+    ),
+    "select d.connection_id, d.group_id, d.member_id, d.member_type, d.deleted_at"
+    " from directory.group_members d",
+    is_used_by_views=True,
+)
+NESTING_PAIRS: Final = AnalyticsFunction(
+    "nesting_pairs",
+    "The stored closure of groups, for the functions that follow groups in groups",
+    (),
+    (
+        Argument("connection_id", "bigint"),
+        Argument("group_id", "uuid"),
+        Argument("inner_id", "uuid"),
+        Argument("depth", "integer"),
+        Argument("via_id", "uuid"),
+    ),
+    "select k.connection_id, k.group_id, k.inner_id, k.depth, k.via_id"
+    " from directory.group_closure k",
+    is_used_by_views=True,
+)
+
 GROUPS_INSIDE: Final = AnalyticsFunction(
     "groups_inside",
     "A group and all groups inside it, with the names on the shortest way",
@@ -175,7 +219,7 @@ GROUPS_INSIDE: Final = AnalyticsFunction(
 #variable_conflict use_column
 declare
   known text := (select n.state from analytics.nesting n where n.connection_id = of_connection);
-  first text := coalesce((select g.display_name from directory.groups g
+  first text := coalesce((select g.display_name from analytics.nesting_groups() g
                            where g.connection_id = of_connection and g.id = of_group),
                          of_group::text);
   level uuid[] := array[of_group];
@@ -188,8 +232,8 @@ begin
     with recursive inside as materialized (
          select k.inner_id, k.depth, k.via_id,
                 coalesce(g.display_name, k.inner_id::text) as name
-           from directory.group_closure k
-           left join directory.groups g
+           from analytics.nesting_pairs() k
+           left join analytics.nesting_groups() g
              on g.connection_id = k.connection_id and g.id = k.inner_id
           where k.connection_id = of_connection and k.group_id = of_group
             and k.inner_id <> of_group),
@@ -208,9 +252,9 @@ begin
         from (select distinct on (d.member_id) d.member_id as id,
                      l.path || ' > ' || coalesce(g.display_name, d.member_id::text) as path
                 from unnest(level, paths) as l(id, path)
-                join directory.group_members d
+                join analytics.nesting_members() d
                   on d.connection_id = of_connection and d.group_id = l.id
-                left join directory.groups g
+                left join analytics.nesting_groups() g
                   on g.connection_id = d.connection_id and g.id = d.member_id
                where d.member_type = 'group' and d.deleted_at is null
                  and d.member_id not in (select unnest(seen))
@@ -241,7 +285,7 @@ GROUPS_AROUND: Final = AnalyticsFunction(
 #variable_conflict use_column
 declare
   known text := (select n.state from analytics.nesting n where n.connection_id = of_connection);
-  last text := coalesce((select g.display_name from directory.groups g
+  last text := coalesce((select g.display_name from analytics.nesting_groups() g
                           where g.connection_id = of_connection and g.id = of_group),
                         of_group::text);
   level uuid[] := array[of_group];
@@ -253,17 +297,17 @@ begin
     return query
     with recursive way (outer_id, depth, at_id, path) as (
          select k.group_id, k.depth, k.via_id, last
-           from directory.group_closure k
+           from analytics.nesting_pairs() k
           where k.connection_id = of_connection and k.inner_id = of_group
             and k.group_id <> of_group
           union all
          select w.outer_id, w.depth, k.via_id,
                 coalesce(g.display_name, w.at_id::text) || ' > ' || w.path
            from way w
-           join directory.group_closure k
+           join analytics.nesting_pairs() k
              on k.connection_id = of_connection and k.group_id = w.outer_id
             and k.inner_id = w.at_id
-           left join directory.groups g
+           left join analytics.nesting_groups() g
              on g.connection_id = of_connection and g.id = w.at_id
           where w.at_id <> w.outer_id)
     select of_group, 0, last
@@ -271,7 +315,7 @@ begin
     select w.outer_id, w.depth,
            coalesce(g.display_name, w.outer_id::text) || ' > ' || w.path
       from way w
-      left join directory.groups g
+      left join analytics.nesting_groups() g
         on g.connection_id = of_connection and g.id = w.outer_id
      where w.at_id = w.outer_id;
   elsif known is not null then
@@ -283,9 +327,9 @@ begin
         from (select distinct on (d.group_id) d.group_id as id,
                      coalesce(g.display_name, d.group_id::text) || ' > ' || l.path as path
                 from unnest(level, paths) as l(id, path)
-                join directory.group_members d
+                join analytics.nesting_members() d
                   on d.connection_id = of_connection and d.member_id = l.id
-                left join directory.groups g
+                left join analytics.nesting_groups() g
                   on g.connection_id = d.connection_id and g.id = d.group_id
                where d.member_type = 'group' and d.deleted_at is null
                  and d.group_id not in (select unnest(seen))

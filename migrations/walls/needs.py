@@ -38,7 +38,17 @@ _USES: Final = f"""
           from pg_proc p
           join pg_depend d on d.classid = 'pg_proc'::regclass and d.objid = p.oid
          where d.refclassid = 'pg_class'::regclass
-           and p.pronamespace = '{SCHEMA}'::regnamespace),
+           and p.pronamespace = '{SCHEMA}'::regnamespace
+        union all
+        -- Functions in PL/pgSQL tell not what they use: they read by those that are named nesting_.
+        select r.ev_class, d.refobjid, d.refobjsubid
+          from pg_rewrite r
+          join pg_depend f on f.classid = 'pg_rewrite'::regclass and f.objid = r.oid
+           and f.refclassid = 'pg_proc'::regclass
+          join pg_proc p on p.pronamespace = '{SCHEMA}'::regnamespace
+           and (p.oid = f.refobjid or starts_with(p.proname::text, 'nesting_'))
+          join pg_depend d on d.classid = 'pg_proc'::regclass and d.objid = p.oid
+         where d.refclassid = 'pg_class'::regclass),
     -- Who uses no column must still be able to read one.
     uses as (
         select distinct u.user_oid, u.oid, a.attname::text as column

@@ -120,11 +120,11 @@ CALLED = "create view public.report as select seq from analytics.access_changes(
 def test_a_function_that_others_use_gets_another_body(database: Database) -> None:
     execute(database, CALLED)
     body = ACCESS_CHANGES.body
-    object.__setattr__(ACCESS_CHANGES, "body", f"{body} -- otherwise")
+    object.__setattr__(ACCESS_CHANGES, "body", f"{body} limit 77")
     try:
         migrate(database)
-        shown = "select prosrc from pg_proc where proname = 'access_changes'"
-        assert "-- otherwise" in fetch_scalar(database, shown)
+        shown = "select pg_get_functiondef(oid) from pg_proc where proname = 'access_changes'"
+        assert "LIMIT 77" in fetch_scalar(database, shown)
     finally:
         object.__setattr__(ACCESS_CHANGES, "body", body)
 
