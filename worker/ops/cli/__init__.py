@@ -13,6 +13,7 @@ import click
 COMMANDS: Final = {
     "up": ("up:up", "Run the whole service on this machine, as 'make run' does."),
     "migrate": ("migrate:migrate", "Migrate the database to the schema of this release."),
+    "export": ("export:export", "Write the views of one customer into files."),
     "grants": ("grants:grants", "Print the SQL that lets a Postgres role read the mirror."),
     "roles": ("roles:roles", "Show who reads the views; let logins of customers read theirs."),
     "connections": ("connections:connections", "List, show and discover connections."),

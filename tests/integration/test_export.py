@@ -1,0 +1,173 @@
+"""Exports: the views of one customer, as of one moment, in files that other tools read."""
+
+import csv
+import json
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import duckdb
+import pytest
+from click.testing import CliRunner
+from sqlalchemy import text
+
+from migrations.views import VIEWS
+from tests.support.story import ALPINE, StoryMirror
+from worker.core.errors import InvalidInput
+from worker.ops.cli import cli
+from worker.ops.export.files import ExportFormat, ExportRequest, write_export
+from worker.store.export import begin_snapshot, copy_view, list_exported_views
+
+USERS = "select * from analytics.users order by id"
+
+
+def ignore_rows(_view: str, _rows: int) -> None:
+    """Ignore the progress of an export."""
+
+
+def write(alpine: StoryMirror, folder: Path, form: ExportFormat, *views: str) -> dict[str, Any]:
+    request = ExportRequest(ALPINE, folder, form, views)
+    with alpine.database.open_transaction() as db:
+        return write_export(db, request, ignore_rows).describe()
+
+
+def test_csv_has_every_row_and_value_of_the_views(alpine: StoryMirror, tmp_path: Path) -> None:
+    manifest = write(alpine, tmp_path / "out", ExportFormat.CSV)
+    names = {one.name for one in VIEWS} - {"effective_group_members", "changes"}
+    assert {one["view"] for one in manifest["files"]} == names
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text()) == manifest
+    for one in manifest["files"]:
+        (row,) = alpine.ask(f"select count(*) as n from analytics.{one['view']}")
+        assert one["rows"] == row["n"], one["view"]
+        with (tmp_path / "out" / one["file"]).open(newline="") as file:
+            header, *rows = csv.reader(file)
+        assert header == [column["name"] for column in one["columns"]]
+        assert len(rows) == one["rows"]
+        assert all(column["meaning"] for column in one["columns"])
+
+
+def test_parquet_has_the_same_values_with_their_types(alpine: StoryMirror, tmp_path: Path) -> None:
+    write(alpine, tmp_path / "out", ExportFormat.PARQUET, "users", "findings")
+    file = f"'{tmp_path}/out/users.parquet'"
+    with duckdb.connect() as db:
+        types = dict(
+            db.execute(
+                f"select name, type from (describe from {file}) d (name, type, a, b, c, d)"
+            ).fetchall()
+        )
+        plain = [name for name, kind in types.items() if not kind.startswith("TIMESTAMP")]
+        picked = ", ".join(plain)
+        found = db.execute(f"select {picked} from {file} order by id::varchar").fetchall()
+        created = db.execute(
+            f"select epoch_us(created_date_time) from {file} order by id::varchar"
+        ).fetchall()
+    assert types["id"] == "UUID"
+    assert types["created_date_time"] == "TIMESTAMP WITH TIME ZONE"
+    assert types["proxy_addresses"] == "VARCHAR[]"
+    assert (types["account_enabled"], types["license_count"]) == ("BOOLEAN", "INTEGER")
+    expected = alpine.ask(USERS)
+    assert len(types) == len(expected[0])
+    rows = [dict(zip(plain, row, strict=True)) for row in found]
+    told = [{name: row[name] for name in plain} for row in expected]
+    assert [{**row, "id": str(row["id"])} for row in rows] == told
+    moments = [row["created_date_time"].timestamp() * 1_000_000 for row in expected]
+    assert [one for (one,) in created] == moments
+
+
+def test_an_empty_text_is_no_null_and_odd_texts_stay(alpine: StoryMirror, tmp_path: Path) -> None:
+    odd = ' "quoted", \\ back\nslash\tand ✓ '
+    change = text("update directory.users set city = :city, state = '' where id = :id")
+    user = alpine.story.ids["max"]
+    request = ExportRequest(ALPINE, tmp_path / "out", ExportFormat.PARQUET, ["users"])
+    with alpine.database.open_transaction() as db:
+        db.execute(change, {"city": odd, "id": user})
+    try:
+        with alpine.database.open_transaction() as db:
+            write_export(db, request, ignore_rows)
+    finally:
+        with alpine.database.open_transaction() as db:
+            db.execute(text("update directory.users set city = null, state = null"))
+    of = f"select city, state, mobile_phone from '{tmp_path}/out/users.parquet' where id = '{user}'"
+    with duckdb.connect() as db:
+        assert db.execute(of).fetchall() == [(odd, "", None)]
+
+
+def test_all_files_are_of_one_moment(alpine: StoryMirror) -> None:
+    """What is committed after the first file was begun is in none of them."""
+    user = alpine.story.ids["max"]
+    with alpine.database.open_transaction() as db:
+        begin_snapshot(db)
+        views = list_exported_views(db)
+        before = b"".join(copy_view(db, views["sites"], ALPINE))
+        with alpine.database.open_transaction() as other:
+            other.execute(text(f"update directory.users set city = 'Later' where id = '{user}'"))
+        after = b"".join(copy_view(db, views["users"], ALPINE))
+    with alpine.database.open_transaction() as db:
+        db.execute(text("update directory.users set city = null"))
+    assert before.startswith(b"organization,connection_id")
+    assert b"Later" not in after
+
+
+def test_only_the_owner_can_read_it_and_nothing_is_left_of_a_failure(
+    alpine: StoryMirror, tmp_path: Path
+) -> None:
+    write(alpine, tmp_path / "out", ExportFormat.CSV, "users")
+    modes = {path.stat().st_mode & 0o077 for path in (tmp_path / "out").glob("*.csv")}
+    assert modes == {0}
+    assert (tmp_path / "out").stat().st_mode & 0o077 == 0
+    with pytest.raises(InvalidInput, match="exists already"):
+        write(alpine, tmp_path / "out", ExportFormat.CSV, "users")
+    with pytest.raises(InvalidInput, match=r"no view analytics\.usres"):
+        write(alpine, tmp_path / "other", ExportFormat.CSV, "usres")
+    with pytest.raises(InvalidInput, match="is no folder"):
+        write(alpine, tmp_path / "not" / "there", ExportFormat.CSV, "users")
+    with pytest.raises(OSError, match="full"):
+        _write_and_fail(alpine, tmp_path / "other")
+    assert [one.name for one in tmp_path.iterdir()] == ["out"]
+
+
+def _write_and_fail(alpine: StoryMirror, folder: Path) -> None:
+    def fail(_view: str, _rows: int) -> None:
+        raise OSError("full")
+
+    request = ExportRequest(ALPINE, folder, ExportFormat.CSV, ["users"])
+    with alpine.database.open_transaction() as db:
+        write_export(db, request, fail)
+
+
+def test_duckdb_reads_the_views_through_its_extension(alpine: StoryMirror) -> None:
+    package = find_spec("duckdb_extension_postgres_scanner")
+    if package is None:
+        pytest.skip("the extension is a wheel for Linux only")
+    (folder,) = package.submodule_search_locations or []
+    (extension,) = Path(folder).rglob("*.duckdb_extension")
+    parts = urlsplit(alpine.database.url.render_as_string(hide_password=False))
+    login = (
+        f"host={parts.hostname} port={parts.port} user={parts.username}"
+        f" password={parts.password} dbname={parts.path[1:]}"
+    )
+    with duckdb.connect() as db:
+        db.execute(f"load '{extension}'")
+        db.execute(f"attach '{login}' as mirror (type postgres, read_only)")
+        found = db.execute(
+            "select role_name, count(distinct holder_id) from"
+            " mirror.analytics.effective_role_holders where is_privileged group by 1 order by 1"
+        ).fetchall()
+    assert dict(found)["Global Administrator"] == 7
+
+
+def test_the_command_writes_and_says_what(
+    alpine: StoryMirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = alpine.database.url.render_as_string(hide_password=False)
+    monkeypatch.setenv("DATABASE_URL", url)
+    told = CliRunner().invoke(cli, ["export", "Alpine", "--to", str(tmp_path / "a")])
+    assert told.exit_code == 0, told.output
+    assert "effective_role_holders" in told.output
+    given = ["export", "1", "--to", str(tmp_path / "b"), "--view", "users", "--json"]
+    told = CliRunner().invoke(cli, given)
+    assert json.loads(told.stdout)["files"][0]["rows"] == len(alpine.ask(USERS))
+    refused = CliRunner().invoke(cli, ["export", "nobody", "--to", str(tmp_path / "c")])
+    assert refused.exit_code != 0
+    assert not (tmp_path / "c").exists()

@@ -1,0 +1,75 @@
+"""The command ``export``: writes the views of one customer into files."""
+
+from pathlib import Path
+
+import click
+
+from worker.ops.cli.output import (
+    json_option,
+    open_checked_database,
+    print_json,
+    print_line,
+    print_table,
+)
+from worker.ops.cli.progress import Progress
+
+_EXAMPLES = """\b
+Examples:
+  tenant-mirror export contoso --to contoso-2026-11
+  tenant-mirror export 3 --to /srv/exports/3 --format parquet
+  tenant-mirror export 3 --to members --view effective_group_members --view users
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@click.argument("connection")
+@click.option(
+    "--to",
+    "folder",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The folder to make; it appears when all of it is written.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["csv", "parquet"]),
+    default="csv",
+    show_default=True,
+    help="Parquet needs the extra 'export': pip install tenant-mirror[export].",
+)
+@click.option(
+    "--view", "views", multiple=True, metavar="NAME", help="Only this view; may be repeated."
+)
+@json_option
+def export(
+    connection: str, folder: Path, form: str, views: tuple[str, ...], *, as_json: bool
+) -> None:
+    """Write the views of schema analytics of one CONNECTION into files, as of one moment.
+
+    There is a file for each view, and manifest.json with the moment, rows, and the types and
+    meanings of all columns. Lists are JSON arrays in CSV, where an empty field is null and an empty
+    text is quoted. The views effective_group_members and changes can be very large, so they are
+    written only if they are named.
+
+    The files have personal data, and only you can read them. Whoever is erased later stays in them:
+    delete them when they are no longer needed.
+    """
+    from worker.core.errors import StateConflict
+    from worker.ops.export.files import ExportFormat, ExportRequest, write_export
+    from worker.store.state.connections import find_connection
+
+    with open_checked_database() as (_, database):
+        with database.open_transaction() as db:
+            found = find_connection(db, connection)
+        if found.is_retired:
+            raise StateConflict(f"connection {found.id} is retired: the views show nothing of it")
+        request = ExportRequest(found.id, folder, ExportFormat(form), views)
+        with Progress("export", is_silent=as_json) as progress, database.open_transaction() as db:
+            done = write_export(db, request, lambda name, rows: progress.update(rows, f"of {name}"))
+    if as_json:
+        print_json(done.describe())
+        return
+    rows = [[one.view.name, f"{one.rows:,}", f"{one.bytes:,}"] for one in done.files]
+    print_table("", ["view", "rows", "bytes"], rows)
+    print_line(f"{folder}: {len(done.files)} views as of {done.as_of.isoformat()}")

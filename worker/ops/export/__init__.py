@@ -1,0 +1,1 @@
+"""Writes the views of one customer into files."""
