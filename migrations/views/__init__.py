@@ -19,13 +19,12 @@ from migrations.views.function import AnalyticsFunction
 from migrations.views.groups import GROUP_MEMBERS, GROUP_OWNERS, GROUPS
 from migrations.views.licences import LICENSE_SUMMARY, LICENSES, USER_LICENSES
 from migrations.views.managers import MANAGERS
-from migrations.views.nesting import (
-    EFFECTIVE_GROUP_MEMBERS,
+from migrations.views.nesting import EFFECTIVE_GROUP_MEMBERS, NESTING
+from migrations.views.nesting_functions import (
     GROUPS_AROUND,
     GROUPS_INSIDE,
     GROUPS_OF,
     MEMBERS_OF,
-    NESTING,
     NESTING_GROUPS,
     NESTING_MEMBERS,
     NESTING_PAIRS,

@@ -5,7 +5,8 @@ from collections import defaultdict
 import pytest
 from sqlalchemy import text
 
-from migrations.views.findings import FINDING_KINDS, FindingKind
+from migrations.views.finding_kind import FindingKind
+from migrations.views.findings import FINDING_KINDS
 from sandbox.tenant.story_people import OWNERS, STORY_GROUPS
 from tests.support.story import Row, StoryMirror
 

@@ -40,12 +40,7 @@ from worker.sync.recovery import (
     StopStream,
     StreamRecovery,
 )
-from worker.sync.sources.fetch import (
-    FetchedPage,
-    find_opening_path,
-    get_link,
-    prepare_page_fetch,
-)
+from worker.sync.sources.fetch import FetchedPage, find_opening_path, get_link, prepare_page_fetch
 from worker.sync.sources.members import FIRST_MEMBER_LINK
 from worker.sync.sources.pages import (
     Fetch,

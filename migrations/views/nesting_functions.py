@@ -1,0 +1,264 @@
+"""Functions that walk groups in groups, with the names on the shortest way.
+
+Answers are the same where no closure is stored: the memberships are walked then, level by level.
+"""
+
+from typing import Final
+
+from migrations.views.function import AnalyticsFunction, Argument
+
+NESTING_GROUPS: Final = AnalyticsFunction(
+    "nesting_groups",
+    "Names of groups, for the functions that follow groups in groups",
+    (),
+    (
+        Argument("connection_id", "bigint"),
+        Argument("id", "uuid"),
+        Argument("display_name", "text"),
+    ),
+    "select g.connection_id, g.id, g.display_name from directory.groups g",
+    is_used_by_views=True,
+)
+NESTING_MEMBERS: Final = AnalyticsFunction(
+    "nesting_members",
+    "Direct memberships, for the functions that follow groups in groups",
+    (),
+    (
+        Argument("connection_id", "bigint"),
+        Argument("group_id", "uuid"),
+        Argument("member_id", "uuid"),
+        Argument("member_type", "text"),
+        Argument("deleted_at", "timestamptz"),
+    ),
+    "select d.connection_id, d.group_id, d.member_id, d.member_type, d.deleted_at"
+    " from directory.group_members d",
+    is_used_by_views=True,
+)
+NESTING_PAIRS: Final = AnalyticsFunction(
+    "nesting_pairs",
+    "The stored closure of groups, for the functions that follow groups in groups",
+    (),
+    (
+        Argument("connection_id", "bigint"),
+        Argument("group_id", "uuid"),
+        Argument("inner_id", "uuid"),
+        Argument("depth", "integer"),
+        Argument("via_id", "uuid"),
+    ),
+    "select k.connection_id, k.group_id, k.inner_id, k.depth, k.via_id"
+    " from directory.group_closure k",
+    is_used_by_views=True,
+)
+
+GROUPS_INSIDE: Final = AnalyticsFunction(
+    "groups_inside",
+    "A group and all groups inside it, with the names on the shortest way",
+    (
+        Argument("of_connection", "bigint"),
+        Argument("of_group", "uuid"),
+    ),
+    (
+        Argument("group_id", "uuid"),
+        Argument("depth", "integer"),
+        Argument("path", "text"),
+    ),
+    """
+#variable_conflict use_column
+declare
+  known text := (select n.state from analytics.nesting n where n.connection_id = of_connection);
+  first text := coalesce((select g.display_name from analytics.nesting_groups() g
+                           where g.connection_id = of_connection and g.id = of_group),
+                         of_group::text);
+  level uuid[] := array[of_group];
+  paths text[] := array[first];
+  seen uuid[] := level;
+  step integer := 0;
+begin
+  if known = 'complete' then
+    return query
+    with recursive inside as materialized (
+         select k.inner_id, k.depth, k.via_id,
+                coalesce(g.display_name, k.inner_id::text) as name
+           from analytics.nesting_pairs() k
+           left join analytics.nesting_groups() g
+             on g.connection_id = k.connection_id and g.id = k.inner_id
+          where k.connection_id = of_connection and k.group_id = of_group
+            and k.inner_id <> of_group),
+    way (inner_id, depth, path) as (
+         select of_group, 0, first
+          union all
+         select i.inner_id, i.depth, w.path || ' > ' || i.name
+           from way w join inside i on i.via_id = w.inner_id and i.depth = w.depth + 1)
+    select w.inner_id, w.depth, w.path from way w;
+  elsif known is not null then
+    while level is not null loop
+      return query select l.id, step, l.path from unnest(level, paths) as l(id, path);
+      step := step + 1;
+      select array_agg(f.id order by f.id), array_agg(f.path order by f.id)
+        into level, paths
+        from (select distinct on (d.member_id) d.member_id as id,
+                     l.path || ' > ' || coalesce(g.display_name, d.member_id::text) as path
+                from unnest(level, paths) as l(id, path)
+                join analytics.nesting_members() d
+                  on d.connection_id = of_connection and d.group_id = l.id
+                left join analytics.nesting_groups() g
+                  on g.connection_id = d.connection_id and g.id = d.member_id
+               where d.member_type = 'group' and d.deleted_at is null
+                 and d.member_id not in (select unnest(seen))
+               order by d.member_id, l.id) f;
+      seen := seen || level;
+    end loop;
+  end if;
+end
+""",
+    language="plpgsql",
+    rows=100,
+    is_used_by_views=True,
+)
+
+GROUPS_AROUND: Final = AnalyticsFunction(
+    "groups_around",
+    "A group and all groups that it lies in, with the names on the shortest way",
+    (
+        Argument("of_connection", "bigint"),
+        Argument("of_group", "uuid"),
+    ),
+    (
+        Argument("group_id", "uuid"),
+        Argument("depth", "integer"),
+        Argument("path", "text"),
+    ),
+    """
+#variable_conflict use_column
+declare
+  known text := (select n.state from analytics.nesting n where n.connection_id = of_connection);
+  last text := coalesce((select g.display_name from analytics.nesting_groups() g
+                          where g.connection_id = of_connection and g.id = of_group),
+                        of_group::text);
+  level uuid[] := array[of_group];
+  paths text[] := array[last];
+  seen uuid[] := level;
+  step integer := 0;
+begin
+  if known = 'complete' then
+    return query
+    with recursive way (outer_id, depth, at_id, path) as (
+         select k.group_id, k.depth, k.via_id, last
+           from analytics.nesting_pairs() k
+          where k.connection_id = of_connection and k.inner_id = of_group
+            and k.group_id <> of_group
+          union all
+         select w.outer_id, w.depth, k.via_id,
+                coalesce(g.display_name, w.at_id::text) || ' > ' || w.path
+           from way w
+           join analytics.nesting_pairs() k
+             on k.connection_id = of_connection and k.group_id = w.outer_id
+            and k.inner_id = w.at_id
+           left join analytics.nesting_groups() g
+             on g.connection_id = of_connection and g.id = w.at_id
+          where w.at_id <> w.outer_id)
+    select of_group, 0, last
+     union all
+    select w.outer_id, w.depth,
+           coalesce(g.display_name, w.outer_id::text) || ' > ' || w.path
+      from way w
+      left join analytics.nesting_groups() g
+        on g.connection_id = of_connection and g.id = w.outer_id
+     where w.at_id = w.outer_id;
+  elsif known is not null then
+    while level is not null loop
+      return query select l.id, step, l.path from unnest(level, paths) as l(id, path);
+      step := step + 1;
+      select array_agg(f.id order by f.id), array_agg(f.path order by f.id)
+        into level, paths
+        from (select distinct on (d.group_id) d.group_id as id,
+                     coalesce(g.display_name, d.group_id::text) || ' > ' || l.path as path
+                from unnest(level, paths) as l(id, path)
+                join analytics.nesting_members() d
+                  on d.connection_id = of_connection and d.member_id = l.id
+                left join analytics.nesting_groups() g
+                  on g.connection_id = d.connection_id and g.id = d.group_id
+               where d.member_type = 'group' and d.deleted_at is null
+                 and d.group_id not in (select unnest(seen))
+               order by d.group_id, l.id) f;
+      seen := seen || level;
+    end loop;
+  end if;
+end
+""",
+    language="plpgsql",
+    rows=100,
+)
+
+MEMBERS_OF: Final = AnalyticsFunction(
+    "members_of",
+    "All members of a group, directly or through groups in groups, with the way",
+    (
+        Argument("of_connection", "bigint"),
+        Argument("of_group", "uuid"),
+    ),
+    (
+        Argument("member_id", "uuid"),
+        Argument("member_type", "text"),
+        Argument("member_name", "text"),
+        Argument("user_principal_name", "text"),
+        Argument("depth", "integer"),
+        Argument("ways", "bigint"),
+        Argument("through_group_id", "uuid"),
+        Argument("path", "text"),
+    ),
+    """
+with inside as materialized (
+     select i.group_id, i.depth, i.path from analytics.groups_inside(of_connection, of_group) i)
+select e.member_id,
+       case when e.member_type is not null then e.member_type
+            when u.id is not null then 'user' when m.id is not null then 'group'
+            when p.id is not null then 'service_principal' else 'unresolved' end,
+       coalesce(u.display_name, m.display_name, p.display_name), u.user_principal_name,
+       e.depth, e.ways, e.through_id, t.path
+  from (select d.member_id, max(nullif(d.member_type, 'other')) as member_type,
+               min(i.depth) as depth, count(*) as ways,
+               (array_agg(i.group_id order by i.depth, i.group_id))[1] as through_id
+          from inside i
+          join directory.group_members d
+            on d.connection_id = of_connection and d.group_id = i.group_id
+         where d.deleted_at is null
+         group by d.member_id) e
+  join inside t on t.group_id = e.through_id
+  left join directory.users u on u.connection_id = of_connection and u.id = e.member_id
+  left join directory.groups m on m.connection_id = of_connection and m.id = e.member_id
+  left join directory.service_principals p
+    on p.connection_id = of_connection and p.id = e.member_id
+""",
+    is_used_by_views=True,
+)
+
+GROUPS_OF: Final = AnalyticsFunction(
+    "groups_of",
+    "All groups of a member, directly or through groups in groups, with the way",
+    (
+        Argument("of_connection", "bigint"),
+        Argument("of_member", "uuid"),
+    ),
+    (
+        Argument("group_id", "uuid"),
+        Argument("group_name", "text"),
+        Argument("depth", "integer"),
+        Argument("ways", "bigint"),
+        Argument("through_group_id", "uuid"),
+        Argument("path", "text"),
+    ),
+    """
+select e.group_id, g.display_name, e.depth, e.ways, e.through_id, e.path
+  from (select a.group_id, min(a.depth) as depth, count(*) as ways,
+               (array_agg(d.group_id order by a.depth, d.group_id))[1] as through_id,
+               (array_agg(a.path order by a.depth, d.group_id))[1] as path
+          from directory.group_members d
+         cross join lateral analytics.groups_around(of_connection, d.group_id) a
+         where d.connection_id = of_connection and d.member_id = of_member
+           and d.deleted_at is null
+         group by a.group_id) e
+  left join directory.groups g on g.connection_id = of_connection and g.id = e.group_id
+""",
+    rows=100,
+)
