@@ -4,11 +4,15 @@ A new example is a file there, whose first line is the question, and a check of 
 the modules of ``tests/support/examples``.
 """
 
+import json
+import runpy
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
+from types import ModuleType
 from typing import Final
 
 import pytest
@@ -78,6 +82,25 @@ def test_an_example_answers_its_question_about_the_story(
 ) -> None:
     pick, expected = story_examples.ANSWERS[name]
     assert [pick(row) for row in read(alpine.database, story_reader, name)] == expected
+
+
+def list_queries_of_tools() -> list[str]:
+    """The queries of the dashboard and of the program for pandas."""
+    dashboard = json.loads((FOLDER / "grafana.json").read_text(encoding="utf-8"))
+    panels = [one["targets"][0]["rawSql"] for one in dashboard["panels"]]
+    program = runpy.run_path(str(FOLDER / "privileged_users.py"))
+    return [*panels, program["QUERY"]]
+
+
+def test_queries_of_the_examples_for_tools_have_answers(
+    alpine: StoryMirror, story_reader: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", ModuleType("pandas"))
+    for query in list_queries_of_tools():
+        with alpine.database.open_transaction() as db:
+            db.execute(text(f"set local role {story_reader}"))
+            rows = db.execute(text(query)).all()
+        assert rows or "analytics.freshness" in query, query
 
 
 def test_every_example_begins_with_its_question() -> None:
