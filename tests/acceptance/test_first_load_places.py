@@ -106,7 +106,10 @@ def test_a_long_slice_gives_its_process_to_what_a_person_asks_for(
     )
     with database.open_transaction() as connection:
         connection.exec_driver_sql(walk)
-    walking = "select count(*) from sync.streams where phase = 'listing'"
+    walking = (
+        "select count(*) from sync.streams s join sync.connections c on c.id = s.connection_id"
+        " where s.phase = 'listing' and s.resource = 'users' and c.nango_connection_id = 'large'"
+    )
     wait_until(lambda: fetch_scalar(database, walking) == 1, what="the walk of the large one")
     small = "nango_connection_id = 'small'"
     number = fetch_scalar(database, f"select id from sync.connections where {small}")

@@ -32,6 +32,7 @@ READING: Final = {
     "connections show",
     "doctor",
     "events tail",
+    "export",
     "grants",
     "health",
     "metrics",

@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 from sqlalchemy.engine import make_url
 
-from models.base import SCHEMAS
+from models.base import ANALYTICS_PSEUDONYMOUS, SCHEMAS
 from sandbox.servers import Home, Supervisor, start_postgres
 from sandbox.servers.binaries import find_postgres_programs
 
@@ -45,7 +45,8 @@ class Restorer:
     def restore_over(self, url: str, archive: Archive) -> None:
         """Replace the tables of a database that stays."""
         with psycopg.connect(url, autocommit=True) as session:
-            session.execute(f"drop schema {', '.join(SCHEMAS)} cascade".encode())
+            schemas = ", ".join((*SCHEMAS, ANALYTICS_PSEUDONYMOUS))
+            session.execute(f"drop schema {schemas} cascade".encode())
         self._run("pg_restore", f"--dbname={url}", str(archive))
 
     def restore_rows(self, url: str, archive: Archive) -> None:
