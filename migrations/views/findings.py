@@ -9,7 +9,7 @@ from migrations.views.findings_of_things import (
     GROUP_FINDINGS,
     LICENSE_FINDINGS,
 )
-from migrations.views.view import AnalyticsView, Column
+from migrations.views.view import CUSTOMER, AnalyticsView, Column
 
 FINDING_KINDS: Final = (
     ACCOUNT_FINDINGS + ROLE_FINDINGS + GROUP_FINDINGS + APPLICATION_FINDINGS + LICENSE_FINDINGS
@@ -39,17 +39,7 @@ FINDINGS: Final = AnalyticsView(
     "What somebody should look at or mend, a row for each finding; none where a resource that it is"
     " told from is off, refused or not read yet",
     (
-        Column(
-            "organization",
-            "c.display_name",
-            "the name of the customer's organization; null until it was first read",
-        ),
-        Column(
-            "connection_id",
-            "t.connection_id",
-            "our number of the connection, which is never used again",
-            references="connections",
-        ),
+        *CUSTOMER,
         Column(
             "code",
             "t.code",

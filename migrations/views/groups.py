@@ -5,6 +5,7 @@ from typing import Final
 from migrations.views.view import (
     CUSTOMER,
     SEEN,
+    SIGN_IN_NAME,
     SINCE,
     AnalyticsView,
     Column,
@@ -79,12 +80,7 @@ GROUP_MEMBERS: Final = AnalyticsView(
             " mirrored",
             personal=True,
         ),
-        Column(
-            "user_principal_name",
-            "u.user_principal_name",
-            "the sign-in name of a user; null of others",
-            personal=True,
-        ),
+        SIGN_IN_NAME,
         *SINCE,
     ),
     from_table(
@@ -125,12 +121,7 @@ GROUP_OWNERS: Final = AnalyticsView(
             "the name of a user or service principal; null of others, which are not mirrored",
             personal=True,
         ),
-        Column(
-            "user_principal_name",
-            "u.user_principal_name",
-            "the sign-in name of a user; null of others",
-            personal=True,
-        ),
+        SIGN_IN_NAME,
         Column(
             "owner_account_enabled",
             "coalesce(u.account_enabled, p.account_enabled, true)",

@@ -30,6 +30,7 @@ from migrations.views.install_pseudonyms import drop_pseudonyms, install_pseudon
 from migrations.views.view import SCHEMA, AnalyticsView, ViewInUse, render_comment
 from migrations.walls.roles import GUARDED
 from models.base import ANALYTICS_PSEUDONYMOUS
+from worker.store.engine import get_driver_connection
 
 FIRST_REVISION: Final = "0055"
 """From here on the views are as declared here; those of earlier revisions are in the migrations."""
@@ -57,7 +58,7 @@ _EARLIER: Final = tuple(one for one in FUNCTIONS if one.is_used_by_views)
 _LATER: Final = tuple(one for one in FUNCTIONS if not one.is_used_by_views)
 
 Grants: TypeAlias = list[tuple[Any, ...]]
-"""AnalyticsView, privilege, grantee and grant option of each grant."""
+"""View, privilege, grantee and grant option of each grant."""
 
 
 def install_views(db: sa.Connection) -> bool:
@@ -67,7 +68,7 @@ def install_views(db: sa.Connection) -> bool:
     Raises ViewInUse if columns of a view change that objects outside Tenant Mirror use: nothing is
     changed then.
     """
-    driver: psycopg.Connection[Any] = db.connection.driver_connection  # type: ignore[assignment]
+    driver = get_driver_connection(db)
     changed = _bring_into_step(driver)
     install_pseudonyms(driver, VIEWS)
     return changed
@@ -92,7 +93,7 @@ def install_possible_views(db: sa.Connection) -> None:
 
     The release that the revision belongs to makes its own when it migrates.
     """
-    driver: psycopg.Connection[Any] = db.connection.driver_connection  # type: ignore[assignment]
+    driver = get_driver_connection(db)
     for statements in (*map(_render, VIEWS), *(one.render() for one in _LATER)):
         with suppress(UndefinedTable, UndefinedColumn, UndefinedFunction), driver.transaction():
             for statement in statements:
@@ -104,7 +105,7 @@ def drop_views(db: sa.Connection) -> Grants:
 
     Raises ViewInUse.
     """
-    driver: psycopg.Connection[Any] = db.connection.driver_connection  # type: ignore[assignment]
+    driver = get_driver_connection(db)
     grants = _load_grants(driver)
     _drop(driver)
     driver.execute(f"comment on schema {SCHEMA} is null".encode())
@@ -113,7 +114,7 @@ def drop_views(db: sa.Connection) -> Grants:
 
 def drop_pseudonymous_schema(db: sa.Connection) -> None:
     """Drop the views without names, and their schema. Raises ViewInUse."""
-    driver: psycopg.Connection[Any] = db.connection.driver_connection  # type: ignore[assignment]
+    driver = get_driver_connection(db)
     drop_pseudonyms(driver)
     driver.execute(f"drop schema if exists {ANALYTICS_PSEUDONYMOUS}".encode())
 
@@ -123,7 +124,7 @@ def restore_grants(db: sa.Connection, grants: Grants) -> None:
 
     Guarded roles are left out: there may be no walls now, and they get their rights with them.
     """
-    driver: psycopg.Connection[Any] = db.connection.driver_connection  # type: ignore[assignment]
+    driver = get_driver_connection(db)
     _grant(driver, [one for one in grants if one[2] not in GUARDED])
 
 

@@ -5,7 +5,7 @@ Answers are the same where no closure is stored: the memberships are walked then
 
 from typing import Final
 
-from migrations.views.view import ORGANIZATION, AnalyticsView, Column
+from migrations.views.view import ORGANIZATION, SIGN_IN_NAME, AnalyticsView, Column
 
 _KNOWN: Final = "s.nesting is not null and s.nesting_mark = s.walk_id || '/' || s.page_no"
 """As ``worker/store/mirror/nesting.py`` has it: an earlier release moves on without the mark."""
@@ -89,12 +89,7 @@ EFFECTIVE_GROUP_MEMBERS: Final = AnalyticsView(
             " mirrored",
             personal=True,
         ),
-        Column(
-            "user_principal_name",
-            "u.user_principal_name",
-            "the sign-in name of a user; null of others",
-            personal=True,
-        ),
+        SIGN_IN_NAME,
         Column(
             "depth",
             "t.depth",

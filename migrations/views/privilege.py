@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from migrations.views.view import AnalyticsView, Column, render_fresh_at
+from migrations.views.view import CUSTOMER, SIGN_IN_NAME, AnalyticsView, Column, render_fresh_at
 
 _RESOURCES: Final = ("users", "groups", "group_members", "role_definitions", "role_assignments")
 _UNIT: Final = "/administrativeUnits/"
@@ -34,17 +34,7 @@ EFFECTIVE_ROLE_HOLDERS: Final = AnalyticsView(
     "Who holds a directory role or is eligible for one, directly or through groups, a row for each"
     " holder, role and way",
     (
-        Column(
-            "organization",
-            "c.display_name",
-            "the name of the customer's organization; null until it was first read",
-        ),
-        Column(
-            "connection_id",
-            "t.connection_id",
-            "our number of the connection, which is never used again",
-            references="connections",
-        ),
+        *CUSTOMER,
         Column("holder_id", "x.holder_id", "the id of the holder", personal=True),
         Column(
             "holder_type",
@@ -59,12 +49,7 @@ EFFECTIVE_ROLE_HOLDERS: Final = AnalyticsView(
             "the name of a user or service principal; null of others, which are not mirrored",
             personal=True,
         ),
-        Column(
-            "user_principal_name",
-            "u.user_principal_name",
-            "the sign-in name of a user; null of others",
-            personal=True,
-        ),
+        SIGN_IN_NAME,
         Column(
             "account_enabled",
             "coalesce(u.account_enabled, p.account_enabled, true)",

@@ -5,6 +5,7 @@ from typing import Final
 from migrations.views.view import (
     CUSTOMER,
     SEEN,
+    SIGN_IN_NAME,
     AnalyticsView,
     Column,
     from_table,
@@ -87,12 +88,7 @@ ROLE_ASSIGNMENTS: Final = AnalyticsView(
             "user, group, service_principal, or as what the principal is a member of a group:"
             " device, org_contact; unresolved where that is not known",
         ),
-        Column(
-            "user_principal_name",
-            "u.user_principal_name",
-            "the sign-in name of a user; null of others",
-            personal=True,
-        ),
+        SIGN_IN_NAME,
         Column(
             "role_definition_id",
             "t.role_definition_id",

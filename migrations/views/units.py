@@ -5,6 +5,7 @@ from typing import Final
 from migrations.views.view import (
     CUSTOMER,
     SEEN,
+    SIGN_IN_NAME,
     SINCE,
     AnalyticsView,
     Column,
@@ -73,12 +74,7 @@ ADMINISTRATIVE_UNIT_MEMBERS: Final = AnalyticsView(
             "the name of a user or group; null of others, which are not mirrored",
             personal=True,
         ),
-        Column(
-            "user_principal_name",
-            "u.user_principal_name",
-            "the sign-in name of a user; null of others",
-            personal=True,
-        ),
+        SIGN_IN_NAME,
         *SINCE,
     ),
     from_table(

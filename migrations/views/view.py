@@ -86,6 +86,12 @@ SINCE: Final = (
         "since when it is known to hold: since, or the last change of the row",
     ),
 )
+SIGN_IN_NAME: Final = Column(
+    "user_principal_name",
+    "u.user_principal_name",
+    "the sign-in name of a user; null of others",
+    personal=True,
+)
 LIVE: Final = """
   join sync.connections c on c.id = t.connection_id and c.status <> 'retired'
  where t.deleted_at is null

@@ -28,7 +28,12 @@ from worker.store.engine import Database, create_mirror_engine, get_driver_conne
 from worker.store.errors import get_sql_state, translate_error
 from worker.store.indexes import rebuild_invalid_indexes
 from worker.store.migration_lock import LockWaitObserver, MigrationLimits, lock_migration
-from worker.store.schema_version import FOLDER, list_revisions, load_revision_in
+from worker.store.schema_version import (
+    FOLDER,
+    get_newest_revision,
+    list_revisions,
+    load_revision_in,
+)
 from worker.store.state.privileges import store_privileges
 from worker.store.state.product_names import store_product_names
 from worker.store.state.pseudonym_key import ensure_pseudonym_key
@@ -104,11 +109,11 @@ def _run_migrations(
             register_resources(db)
             store_product_names(db)
             store_privileges(db)
-        if wanted == list_revisions()[-1]:
+        if wanted == get_newest_revision():
             with engine.begin() as db:
                 ensure_pseudonym_key(db)
         _install_views(engine, wanted, grants)
-        if wanted == list_revisions()[-1]:
+        if wanted == get_newest_revision():
             for sentence in install_walls(engine):
                 on_note(sentence)
     return before, wanted
@@ -123,7 +128,7 @@ def _drop_views(engine: Engine, revision: str | None) -> Grants:
 
 def _install_views(engine: Engine, revision: str, grants: Grants) -> None:
     with _explain_views_in_use(), engine.begin() as db:
-        if revision == list_revisions()[-1]:
+        if revision == get_newest_revision():
             install_views(db)
         elif revision >= FIRST_REVISION:
             install_possible_views(db)
