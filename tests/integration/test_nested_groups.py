@@ -29,7 +29,7 @@ from worker.erasure.target import ErasureTarget
 from worker.store.engine import Database
 from worker.store.lease import interrupt_writer
 from worker.store.mirror.edges import delete_edges, merge_edges
-from worker.store.mirror.nesting import MAX_PAIRS, compute_nesting
+from worker.store.mirror.nesting import FEW_PAIRS, MAX_PAIRS, compute_nesting, get_pair_limit
 from worker.store.state.forget import forget_connection
 from worker.store.state.streams import Stream
 from worker.sync.connections.discover import discover
@@ -267,9 +267,16 @@ def test_a_forgotten_connection_leaves_no_closure(nest: Nest) -> None:
 # ---- the limit
 
 
+@pytest.fixture
+def crowded(one_connection: Database) -> Database:
+    """A connection without groups, whose test adds large circles."""
+    with one_connection.open_transaction() as db:
+        db.exec_driver_sql("truncate directory.group_members, directory.group_closure")
+    return one_connection
+
+
 @pytest.fixture(scope="module")
-def crowded(cluster: DatabaseFactory) -> Iterator[Database]:
-    """A connection with many groups that all lie in one, and nothing else."""
+def one_connection(cluster: DatabaseFactory) -> Iterator[Database]:
     url = cluster.create_migrated()
     database = Database(url)
     with database.open_transaction() as db:
@@ -284,6 +291,40 @@ def crowded(cluster: DatabaseFactory) -> Iterator[Database]:
     yield database
     database.close()
     cluster.drop(url)
+
+
+@pytest.mark.parametrize(
+    ("edges", "limit"),
+    [(0, FEW_PAIRS), (400, FEW_PAIRS), (20_000, 500_000), (1_000_000, MAX_PAIRS)],
+)
+def test_a_closure_has_a_limited_number_of_pairs_for_each_nested_membership(
+    edges: int, limit: int
+) -> None:
+    assert get_pair_limit(edges) == limit
+
+
+@pytest.mark.parametrize(
+    ("groups", "steps", "state", "pairs"),
+    [(100, 1, "complete", 10_000), (110, 5, "complete", 110**2), (300, 4, "too_large", 0)],
+)
+def test_a_large_circle_has_no_closure_and_right_answers(
+    crowded: Database, groups: int, steps: int, state: str, pairs: int
+) -> None:
+    """Each group contains the next ones: hundreds of memberships make the square in pairs."""
+    ids = [f"00000000-0000-4000-8001-{n:012x}" for n in range(groups)]
+    ring = {
+        (one, ids[(n + step) % groups]): "group"
+        for n, one in enumerate(ids)
+        for step in range(1, steps + 1)
+    }
+    with interrupt_writer(crowded, 1) as tx:
+        merge_edges(tx, MEMBERS, ring)
+        compute_nesting(tx, MEMBERS)
+    stored = "select count(*) from directory.group_closure"
+    assert fetch_scalar(crowded, "select state from analytics.nesting") == state
+    assert fetch_scalar(crowded, stored) == pairs
+    inside = "select count(*) from analytics.groups_of(1, cast(:id as uuid))"
+    assert fetch_scalar(crowded, inside, id=ids[7]) == groups
 
 
 def test_a_closure_beyond_the_limit_is_dropped_and_comes_back(crowded: Database) -> None:

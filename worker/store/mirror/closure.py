@@ -33,6 +33,7 @@ class Written(NamedTuple):
 
 class _Statements(NamedTuple):
     edges: str
+    count_edges: str
     edges_below: str
     outers: str
     stored: str
@@ -50,6 +51,7 @@ def _build_statements(edge: Resource) -> _Statements:
     of = f"connection_id = %s and {outer} = any(%s::text::uuid[])"
     return _Statements(
         render_for_edge(f"select {{parent}}, {{member}} from {{edges}} where {nested}", edge),
+        render_for_edge(f"select count(*) from {{edges}} where {nested}", edge),
         render_for_edge(
             f"""
             with recursive below (id) as (
@@ -104,6 +106,11 @@ def count_stored(
     """Return how many pairs are stored of some outer parents."""
     values = (connection_id, encode_array(list(outers)))
     return int(_fetch(db, _build_statements(edge).count_of, values)[0][0])
+
+
+def count_nested_edges(db: sa.Connection, connection_id: int, edge: Resource) -> int:
+    """Return how many edges of a connection are nested."""
+    return int(_fetch(db, _build_statements(edge).count_edges, (connection_id,))[0][0])
 
 
 def drop_rows(db: sa.Connection, connection_id: int, edge: Resource) -> None:
