@@ -99,6 +99,10 @@ class Customer:
         for value in ("Mail.Read", "Sites.Read.All"):
             tenant.assign_app_role(graph, application, GRAPH_ROLES[value], "service_principals")
 
+    def get_person(self) -> Mapping[str, Any]:
+        """The person as Graph has them now."""
+        return next(one for one in self.tenant.iterate_live("users") if one["id"] == self.person)
+
     def _join(self, group: str, member: str, kind: Any = "user") -> None:
         self.tenant.add_member(group, member, kind)
 
@@ -195,15 +199,31 @@ def world(cluster: DatabaseFactory, nango_server: Server) -> Iterator[World]:
 # ---- answers
 
 
-def the_largest_groups(world: World, customer: Customer, rows: list[Row]) -> None:
-    sizes = Counter(
-        {
-            group["displayName"]: len(customer.tenant.members_of(group["id"]))
-            for group in customer.tenant.iterate_live("groups")
-        }
-    )
-    assert [row["members"] for row in rows] == [size for _, size in sizes.most_common(5)]
-    assert all(sizes[row["display_name"]] == row["members"] for row in rows)
+def what_to_mend(world: World, customer: Customer, rows: list[Row]) -> None:
+    person = customer.get_person()
+    assert {"Outer", "In", "Innermost"} == {
+        row["sentence"].split(" is a member of itself")[0]
+        for row in rows
+        if row["code"] == "circular_nesting"
+    }
+    others = {row["code"]: row["sentence"] for row in rows if row["code"] != "circular_nesting"}
+    expected = {"number_of_global_administrators", "permanent_administrator"}
+    if person["onPremisesSyncEnabled"]:
+        expected.add("privileged_synced_user")
+    if person["userType"] == "Guest":
+        expected.add("privileged_guest")
+    assert set(others) == expected
+    assert others["permanent_administrator"] == f"{person['displayName']} holds Boss without an end"
+    high = {row["code"] for row in rows if row["severity"] == "high"}
+    assert high == expected & {"privileged_guest"}
+
+
+def who_is_privileged(world: World, customer: Customer, rows: list[Row]) -> None:
+    """The person, and the application that is not mirrored itself; nobody who is deleted."""
+    names = [customer.get_person()["displayName"], None]
+    found = [(row["holder_name"], row["role_name"], row["path"]) for row in rows]
+    assert Counter(found) == Counter((name, "Boss", None) for name in names)
+    assert {(row["state"], row["is_permanent"]) for row in rows} == {("assigned", True)}
 
 
 def what_happened_after(world: World, customer: Customer, rows: list[Row]) -> None:
@@ -223,7 +243,7 @@ def global_administrators(world: World, customer: Customer, rows: list[Row]) -> 
     """Whatever the role is called now, and nobody who is deleted."""
     expected = []
     for one in world.customers:
-        person = next(u for u in one.tenant.iterate_live("users") if u["id"] == one.person)
+        person = one.get_person()
         expected += [("service_principal", None, None)]
         expected += [("user", person["displayName"], person["userPrincipalName"])]
     columns = ("principal_type", "principal_name", "user_principal_name")
@@ -397,7 +417,8 @@ def nothing_waits(world: World, customer: Customer, rows: list[Row]) -> None:
 
 
 ANSWERS: dict[str, Callable[[World, Customer, list[Row]], None]] = {
-    "as members\n": the_largest_groups,
+    "severity <> 'low'": what_to_mend,
+    "and is_privileged": who_is_privileged,
     "-- what happened to customer 1 after event 42": what_happened_after,
     "and seq > 42 order by seq limit 500": what_happened_after,
     "now() - fresh_at as behind": how_fresh,

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Final
 
 from models.queues import MAINTENANCE, SLICE_QUEUES
+from models.resources import RESOURCES
 from sandbox.servers import Backoff, Child, Home, Supervisor, start_postgres, start_valkey
 from tests.soak.processes import list_children, read_megabytes
+from worker.core.settings import SETTINGS
 from worker.ops.local.service import RELAY_COMMAND, STOP_SIGNALS
 from worker.ops.schema.migrate import migrate
 from worker.store.engine import Database
@@ -88,6 +90,9 @@ class SoakService:
         environment = {
             **self.plain_environment,
             **CLOCKS,
+            SETTINGS["resources_on"].name: ",".join(
+                one.name for one in RESOURCES.values() if one.is_optional
+            ),
             "DATABASE_URL": self.database_url,
             "REDIS_URL": self.redis_url,
             "NANGO_HOST": nango_host,

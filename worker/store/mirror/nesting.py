@@ -32,7 +32,7 @@ MAX_PAIRS: Final = 5_000_000
 PAIRS_PER_EDGE: Final = 25
 """Pairs that are kept for each nested edge, where there are more than ``FEW_PAIRS``.
 
-A tenant of 20,000 groups, ten deep, has 8. More come only from large cycles and from many groups
+A tenant of 20,000 groups, ten deep, has 9. More come only from large cycles and from many groups
 with several parents each. There the closure grows with the square of the groups: it would cost more
 than the rest of a first load, and more than it saves to walk the edges at each question.
 """
