@@ -15,6 +15,12 @@ _OFF: Final = (
 )
 """Off, the edges of a stream that is on included; without a stream yet, by the declaration."""
 
+_NOT_BROUGHT: Final = "coalesce(not w.relation = any(s.walked_columns), false)"
+"""Whether the last complete walk of the parents did not bring these edges."""
+
+_REFUSED: Final = "coalesce(w.relation = any(s.left_out), false)"
+"""Whether Graph refuses the relation that carries the edges, alone."""
+
 _ID: Final = Column(
     "connection_id", "c.id", "our number of the connection, which is never used again"
 )
@@ -33,8 +39,9 @@ FRESHNESS: Final = AnalyticsView(
         Column("resource", "w.name", "the table of schema directory"),
         Column(
             "fresh_at",
-            "s.fresh_at",
-            "the rows are at least as new as this; null where they were never read",
+            f"case when not {_NOT_BROUGHT} then s.fresh_at end",
+            "the rows are at least as new as this; null where they were never read, or the last"
+            " full walk could not read them with their parents",
         ),
         Column(
             "interval_seconds",
@@ -44,7 +51,8 @@ FRESHNESS: Final = AnalyticsView(
         Column(
             "is_late",
             f"""coalesce(not {_NOT_LICENSED}, true) and not {_OFF} and
-           coalesce(s.fresh_at, greatest(c.created_at, s.first_due_at))
+           coalesce(case when {_NOT_BROUGHT} then s.full_due_at end, s.fresh_at,
+                    greatest(c.created_at, s.first_due_at))
                < clock_timestamp() - make_interval(secs => greatest(
                      3 * coalesce(s.interval_seconds, 300),
                      coalesce(s.interval_seconds, 300) + 600))""",
@@ -59,7 +67,13 @@ FRESHNESS: Final = AnalyticsView(
             " not_licensed where the tenant lacks the licence for it, or off where the settings"
             " switch it off",
         ),
-        Column("reason", "s.reason", "why it is refused, held or waiting, in plain words"),
+        Column(
+            "reason",
+            f"""case when {_OFF} or not {_NOT_BROUGHT} then s.reason
+            when {_REFUSED} then 'Graph refuses ' || w.relation || ' of ' || w.stream
+            else 'the next full walk of ' || w.stream || ' brings it' end""",
+            "why it is refused, held or waiting, in plain words",
+        ),
     ),
     """
   from sync.connections c
@@ -100,7 +114,8 @@ CONNECTIONS: Final = AnalyticsView(
                    select from sync.resources r
                      join sync.streams s on s.resource = r.stream
                     where r.name = f.resource and s.connection_id = c.id
-                      and s.first_due_at is not null))) f on true
+                      and (s.first_due_at is not null or s.fresh_at is not null
+                           and not coalesce(r.relation = any(s.left_out), false))))) f on true
  where c.status <> 'retired'
 """,
     key=("connection_id",),

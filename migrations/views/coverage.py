@@ -66,8 +66,15 @@ _COUNTS: Final = _choose(
 _WITHOUT_EVENTS: Final = ", ".join(
     f"'{name}'" for name, one in RESOURCES.items() if not one.has_events
 )
-_IS_COMPLETE: Final = """(f.fresh_at is not null and f.phase <> 'off'
-            and coalesce(w.relation = any(s.walked_columns), true))"""
+_IS_COMPLETE: Final = "(f.fresh_at is not null and f.phase <> 'off')"
+
+_COLUMNS: Final = _choose(
+    {
+        name: f"'{{{','.join(one.column_names)}}}'::text[]"
+        for name, one in RESOURCES.items()
+        if not one.is_edge
+    }
+)
 
 
 def _count(table: str, where: str = "true") -> str:
@@ -151,6 +158,14 @@ COVERAGE: Final = AnalyticsView(
             "live_rows",
             f"case when {_IS_COMPLETE} then {_COUNTS} end",
             "rows that are not deleted; null, not 0, where it is not complete",
+        ),
+        Column(
+            "unread_columns",
+            f"""(select string_agg(column_name, ', ') from unnest({_COLUMNS}) as column_name
+             where f.phase <> 'off' and not column_name = any(s.walked_columns))""",
+            "columns that the last full walk did not bring: Graph refuses them, the settings leave"
+            " them out, or the next full walk brings them; null where it brought all, or where"
+            " there was none",
         ),
         Column(
             "held_deletions",

@@ -93,6 +93,53 @@ def test_edges_that_were_not_read_with_their_objects_are_not_counted(
 ) -> None:
     row = cover(analysts, "group_owners", change)
     assert (row["is_complete"], row["live_rows"], row["history_begins_at"]) == (False, None, None)
+    found = "select * from analytics.findings where code = 'ownerless_group' and connection_id = 1"
+    assert analysts.ask(found)
+    assert analysts.ask_after(change, found) == [], "nobody knows who owns them"
+
+
+NOT_BROUGHT = "update sync.streams set walked_columns = '{id,members}'"
+OF_GROUPS = "where connection_id = 1 and resource = 'groups'"
+
+
+@pytest.mark.parametrize(
+    ("change", "why", "is_late", "is_connection_fresh"),
+    [
+        (f"{NOT_BROUGHT} {OF_GROUPS}", "the next full walk of groups brings it", False, True),
+        (
+            f"{NOT_BROUGHT}, full_due_at = now() - interval '1 day' {OF_GROUPS}",
+            "the next full walk of groups brings it",
+            True,
+            True,
+        ),
+        (
+            f"{NOT_BROUGHT}, left_out = '{{owners}}' {OF_GROUPS}",
+            "Graph refuses owners of groups",
+            False,
+            False,
+        ),
+    ],
+    ids=["came with an upgrade", "walk overdue", "refused"],
+)
+def test_edges_that_no_walk_has_brought_are_not_fresh_with_their_objects(
+    analysts: Analysts, change: str, why: str, is_late: bool, is_connection_fresh: bool
+) -> None:
+    row = cover(analysts, "group_owners", change)
+    assert (row["fresh_at"], row["why"], row["is_late"]) == (None, why, is_late)
+    assert cover(analysts, "group_members", change)["fresh_at"] is not None
+    (connection,) = analysts.ask_after(
+        change, "select fresh_at from analytics.connections where connection_id = 1"
+    )
+    assert (connection["fresh_at"] is not None) is is_connection_fresh
+
+
+def test_columns_that_the_last_walk_did_not_bring_are_named(analysts: Analysts) -> None:
+    change = """update sync.streams set walked_columns = array_remove(array_remove(
+        walked_columns, 'department'), 'job_title') where resource = 'users'"""
+    assert cover(analysts, "users")["unread_columns"] is None
+    assert cover(analysts, "users", change)["unread_columns"] == "job_title, department"
+    assert cover(analysts, "group_owners", NOT_BROUGHT)["unread_columns"] is None
+    assert cover(analysts, "managers")["unread_columns"] is None, "it is off"
 
 
 def test_history_begins_behind_the_first_load(analysts: Analysts) -> None:
