@@ -12,3 +12,4 @@ create role tenant_mirror_reader nologin;
 create role tenant_mirror_application nologin;
 create role tenant_mirror_customer nologin;
 create role tenant_mirror_pseudonymous nologin;
+create role tenant_mirror_pseudonymous_customer nologin;

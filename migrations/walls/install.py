@@ -3,7 +3,7 @@
 Each step can be run again, does nothing where nothing is missing, and locks one table at a time.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -29,11 +29,6 @@ from migrations.walls.roles import (
     render_limits,
 )
 from models.base import ANALYTICS_PSEUDONYMOUS, SCHEMAS
-
-NO_ROLES: Final = (
-    "the roles for readers were not made, as the migrating role may not create roles; run what"
-    " 'tenant-mirror roles --sql' prints as a superuser"
-)
 
 _LOCK_SECONDS: Final = 4
 _EXISTING: Final = "select rolname::text from pg_roles where rolname = any (%s)"
@@ -82,19 +77,29 @@ def grant_to_readers(db: sa.Connection) -> int:
 def install_walls(engine: sa.Engine) -> list[str]:
     """Make the roles, wall the tables and grant the views; return what could not be done.
 
-    A walled role is granted a table after it is walled.
+    A walled role is granted a table after it is walled. Roles that are missing and may not be made
+    hold up nothing of the others.
     """
     with engine.begin() as db:
-        if not _make_roles(_get_driver(db)):
-            return [NO_ROLES]
-        tables = _find_unwalled(_get_driver(db))
+        kinds = _make_roles(_get_driver(db))
+        tables = _find_unwalled(_get_driver(db), kinds) if kinds else []
     for table in tables:
         with engine.begin() as db:
-            _execute(_get_driver(db), _limit_wait(render_walls(table)))
+            _execute(_get_driver(db), _limit_wait(render_walls(table, kinds)))
     with engine.begin() as db:
         driver = _get_driver(db)
-        _execute(driver, _render_missing_grants(driver))
-    return []
+        _execute(driver, _render_missing_grants(driver, kinds))
+    missing = [kind for kind in ReaderKind if kind not in kinds]
+    return [explain_missing(missing)] if missing else []
+
+
+def explain_missing(kinds: Sequence[ReaderKind]) -> str:
+    """Return a sentence about roles that were not made."""
+    return (
+        f"roles for readers were not made ({', '.join(kind.role for kind in kinds)}), as the"
+        " migrating role may not create roles; run what 'tenant-mirror roles --sql' prints as a"
+        " superuser"
+    )
 
 
 def drop_walls(db: sa.Connection) -> None:
@@ -110,8 +115,8 @@ def drop_walls(db: sa.Connection) -> None:
 
 def render_grants(driver: Driver) -> Iterator[str]:
     """Yield the statements that grant the roles what they read."""
-    yield from _render_usage()
-    for grant in _list_all_grants(driver):
+    yield from _render_usage(ReaderKind)
+    for grant in _list_all_grants(driver, ReaderKind):
         yield grant.render()
 
 
@@ -121,12 +126,12 @@ def render_all_walls(driver: Driver) -> Iterator[list[str]]:
         yield list(render_walls(table))
 
 
-def _make_roles(driver: Driver) -> bool:
-    """Make the roles that are missing; return whether all exist."""
+def _make_roles(driver: Driver) -> list[ReaderKind]:
+    """Make the roles that are missing; return the kinds whose role exists."""
     existing = {role for (role,) in driver.execute(_EXISTING.encode(), [list(ROLES)])}
     missing = [kind for kind in ReaderKind if kind.role not in existing]
     if not missing:
-        return True
+        return list(ReaderKind)
     found = driver.execute(_RIGHTS.encode()).fetchone()
     may_create, may_limit_files = found or (False, False)
     for kind in missing if may_create else ():
@@ -135,30 +140,31 @@ def _make_roles(driver: Driver) -> bool:
             driver.execute(render_creation(kind).encode())
             _execute(driver, render_limits(kind, kind.role, as_superuser=may_limit_files))
             driver.execute(f"comment on role {kind.role} is '{ABOUT[kind]}'".encode())
-    return bool(may_create)
+    return [kind for kind in ReaderKind if may_create or kind not in missing]
 
 
-def _find_unwalled(driver: Driver) -> list[WalledTable]:
+def _find_unwalled(driver: Driver, kinds: Collection[ReaderKind]) -> list[WalledTable]:
     """Return the tables that lack a policy or have another one than is declared."""
     standing = {place: set(told) for place, told in driver.execute(_STANDING.encode())}
     return [
         table
         for table in load_walled_tables(driver, load_needs(driver))
-        if not {one.comment for one in list_policies(table)} <= standing.get(table.place, set())
+        if not {one.comment for one in list_policies(table, kinds)}
+        <= standing.get(table.place, set())
     ]
 
 
-def _list_all_grants(driver: Driver) -> list[Grant]:
+def _list_all_grants(driver: Driver, kinds: Iterable[ReaderKind]) -> list[Grant]:
     needs = load_needs(driver)
     return [
         grant
-        for kind in ReaderKind
+        for kind in kinds
         for grant in list_grants(kind, load_shown(driver, kind.schema), needs)
     ]
 
 
-def _render_missing_grants(driver: Driver) -> list[str]:
-    wanted = _list_all_grants(driver)
+def _render_missing_grants(driver: Driver, kinds: Collection[ReaderKind]) -> list[str]:
+    wanted = _list_all_grants(driver, kinds)
     values = (
         [one.role for one in wanted],
         [one.place for one in wanted],
@@ -166,13 +172,13 @@ def _render_missing_grants(driver: Driver) -> list[str]:
     )
     granted = {number for (number,) in driver.execute(_GRANTED.encode(), values)}
     return [
-        *(_render_usage() if len(granted) < len(wanted) else ()),
+        *(_render_usage(kinds) if len(granted) < len(wanted) else ()),
         *(one.render() for number, one in enumerate(wanted, 1) if number not in granted),
     ]
 
 
-def _render_usage() -> Iterator[str]:
-    return (f"grant usage on schema {kind.schema} to {kind.role}" for kind in ReaderKind)
+def _render_usage(kinds: Iterable[ReaderKind]) -> Iterator[str]:
+    return (f"grant usage on schema {kind.schema} to {kind.role}" for kind in kinds)
 
 
 def _limit_wait(statements: Iterable[str]) -> Iterator[str]:

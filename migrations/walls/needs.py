@@ -167,7 +167,7 @@ def list_grants(
     for place in shown:
         yield Grant(kind.role, place)
     below = defaultdict(set, {place: set(columns) for place, columns in needs.items()})
-    if kind is ReaderKind.CUSTOMER:
+    if kind.is_listed:
         below[MAPPING] |= {"role_name", "connection_id"}
     for place, columns in sorted(below.items()):
         if place not in shown:

@@ -5,11 +5,11 @@ a walled role. Restrictive policies add up: no other policy and no other role op
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from migrations.walls.roles import CONNECTION_SETTING, ReaderKind
+from migrations.walls.roles import CONNECTION_SETTING, WALLED, ReaderKind
 
 MAPPING: Final = "sync.reader_connections"
 PREFIX: Final = "tenant_mirror_"
@@ -62,24 +62,26 @@ class RowPolicy:
         yield f"comment on policy {place} is '{self.comment}'"
 
 
-def list_policies(table: WalledTable) -> tuple[RowPolicy, ...]:
-    """Return the policies of a table."""
-    named, listed = (f"{table.column} = {one}" for one in (_NAMED, _LISTED))
-    if table.place == MAPPING:
-        listed = f"role_name = {_SELF}"
-    return (
-        RowPolicy(f"{PREFIX}everybody", table.place, "permissive", "public", "true"),
-        _wall_off(table, ReaderKind.APPLICATION, named),
-        _wall_off(table, ReaderKind.CUSTOMER, listed),
+def list_policies(
+    table: WalledTable, kinds: Collection[ReaderKind] = WALLED
+) -> tuple[RowPolicy, ...]:
+    """Return the policies of a table, of those kinds of readers whose roles exist."""
+    walls = (
+        RowPolicy(kind.role, table.place, "restrictive", kind.role, _wall_off(table, kind))
+        for kind in WALLED
+        if kind in kinds
     )
+    return (RowPolicy(f"{PREFIX}everybody", table.place, "permissive", "public", "true"), *walls)
 
 
-def _wall_off(table: WalledTable, kind: ReaderKind, condition: str) -> RowPolicy:
-    return RowPolicy(kind.role, table.place, "restrictive", kind.role, condition)
+def _wall_off(table: WalledTable, kind: ReaderKind) -> str:
+    if kind.is_listed and table.place == MAPPING:
+        return f"role_name = {_SELF}"
+    return f"{table.column} = {_LISTED if kind.is_listed else _NAMED}"
 
 
-def render_walls(table: WalledTable) -> Iterator[str]:
+def render_walls(table: WalledTable, kinds: Collection[ReaderKind] = WALLED) -> Iterator[str]:
     """Yield the statements that wall a table; they can be run again."""
-    for policy in list_policies(table):
+    for policy in list_policies(table, kinds):
         yield from policy.render()
     yield f"alter table {table.place} enable row level security"

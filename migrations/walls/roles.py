@@ -23,24 +23,37 @@ class ReaderKind(StrEnum):
 
     PSEUDONYMOUS = "pseudonymous"
     """An analyst who must not know who people are: all customers, without names."""
+    PSEUDONYMOUS_CUSTOMER = "pseudonymous_customer"
+    """The same for a customer's login: the connection that is listed for it, without names."""
 
     @property
     def role(self) -> str:
         return f"tenant_mirror_{self.value}"
 
     @property
+    def is_listed(self) -> bool:
+        """Whether it sees the connection that is listed for the login."""
+        return self in {ReaderKind.CUSTOMER, ReaderKind.PSEUDONYMOUS_CUSTOMER}
+
+    @property
     def is_walled(self) -> bool:
-        return self in {ReaderKind.APPLICATION, ReaderKind.CUSTOMER}
+        """Whether it sees one customer."""
+        return self.is_listed or self is ReaderKind.APPLICATION
+
+    @property
+    def sees_names(self) -> bool:
+        return self not in {ReaderKind.PSEUDONYMOUS, ReaderKind.PSEUDONYMOUS_CUSTOMER}
 
     @property
     def schema(self) -> str:
         """The schema whose views it reads."""
-        return ANALYTICS_PSEUDONYMOUS if self is ReaderKind.PSEUDONYMOUS else ANALYTICS
+        return ANALYTICS if self.sees_names else ANALYTICS_PSEUDONYMOUS
 
 
 ROLES: Final = tuple(kind.role for kind in ReaderKind)
-WALLED: Final = tuple(kind.role for kind in ReaderKind if kind.is_walled)
-GUARDED: Final = (*WALLED, ReaderKind.PSEUDONYMOUS.role)
+WALLED: Final = tuple(kind for kind in ReaderKind if kind.is_walled)
+NAMELESS: Final = tuple(kind.role for kind in ReaderKind if not kind.sees_names)
+GUARDED: Final = tuple(kind.role for kind in ReaderKind if kind.is_walled or not kind.sees_names)
 """Roles that may have rights below the views only while there is row-level security: without it
 they would see other customers, or names in the planner's statistics."""
 
@@ -51,6 +64,8 @@ ABOUT: Final[Mapping[ReaderKind, str]] = {
     ReaderKind.CUSTOMER: "Tenant Mirror: reads schema analytics, the connection that"
     " sync.reader_connections has for the login",
     ReaderKind.PSEUDONYMOUS: f"Tenant Mirror: reads schema {ANALYTICS_PSEUDONYMOUS}, all customers",
+    ReaderKind.PSEUDONYMOUS_CUSTOMER: f"Tenant Mirror: reads schema {ANALYTICS_PSEUDONYMOUS}, the"
+    " connection that sync.reader_connections has for the login",
 }
 
 
@@ -73,6 +88,7 @@ LIMITS: Final[Mapping[ReaderKind, Limits]] = {
     ReaderKind.APPLICATION: Limits(_APART, connections=20),
     ReaderKind.CUSTOMER: Limits(_APART, connections=5),
     ReaderKind.PSEUDONYMOUS: Limits({**_TIMES, "statement_timeout": "5min"}, connections=10),
+    ReaderKind.PSEUDONYMOUS_CUSTOMER: Limits(_APART, connections=5),
 }
 FOR_SUPERUSERS: Final = frozenset({"temp_file_limit"})
 """Settings that only a superuser, or who was granted it, may set."""

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from click.testing import CliRunner, Result
 
-from migrations.walls.install import NO_ROLES
+from migrations.walls.install import explain_missing
 from migrations.walls.roles import GUARDED, LIMITS, ROLES, ReaderKind
 from sandbox.tenant import Server
 from tests.support.databases import DatabaseFactory
@@ -64,9 +64,11 @@ def execute_script(walled: Walled, script: str) -> None:
 
 
 def list_customer(walled: Walled) -> None:
-    """List the customer's login again, as a downgrade loses the table of them."""
-    name = walled.logins[ReaderKind.CUSTOMER]
-    walled.execute("insert into sync.reader_connections values (%s, 1)", [name])
+    """List the customer's logins again, as a downgrade loses the table of them."""
+    for kind in ReaderKind:
+        if kind.is_listed:
+            listed = "insert into sync.reader_connections values (%s, 1)"
+            walled.execute(listed, [walled.logins[kind]])
 
 
 # ---- who could read goes on reading
@@ -199,7 +201,7 @@ def test_where_the_service_may_create_no_roles_a_superuser_runs_the_script(
     name = owned_url.rsplit("/", 1)[1]
     superuser = Walled(cluster, f"{walled.url.rsplit('/', 1)[0]}/{name}", {})
     with without_roles(walled):
-        assert owned.migrate() == [NO_ROLES]
+        assert owned.migrate() == [explain_missing(list(ReaderKind))]
         assert owned.execute("select count(*) from pg_policy") == [(0,)]
         owned.execute(
             "insert into sync.connections (nango_connection_id, provider_config_key, provider)"
@@ -270,6 +272,49 @@ def test_a_customer_is_listed_moved_and_removed(walled: Walled, run: Run, login:
         assert session.see("analytics.users") == set()
 
 
+def test_a_customers_login_may_see_pseudonyms_only(walled: Walled, run: Run, login: str) -> None:
+    done = run("--customer", login, "contoso", "--without-names")
+    assert done.exit_code == 0, done.output
+    assert "without names" in done.stdout
+    with walled.open(login) as session:
+        assert session.see("analytics_pseudonymous.users") == {1}
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            session.run("select * from analytics.users")
+    assert "--without-names" in str(run("--customer", login, "fabrikam").exception)
+    assert run("--customer", login, "fabrikam", "--without-names").exit_code == 0
+    with walled.open(login) as session:
+        assert session.see("analytics_pseudonymous.group_members") == {2}
+        assert session.see("analytics_pseudonymous.users") == {2}
+    (shown,) = [one for one in json.loads(run("--json").stdout) if one["role"] == login]
+    assert (shown["reads_as"], shown["problems"]) == (["pseudonymous_customer"], [])
+    walled.execute(f"grant tenant_mirror_customer to {login}")
+    assert ["reads names" in one for one in warn(walled, login)] == [True]
+    again = run("--customer", login, "contoso", "--without-names")
+    assert "which reads names" in str(again.exception)
+
+
+def test_a_role_that_is_missing_holds_up_no_other(walled: Walled) -> None:
+    """As after an upgrade to the release that has it, by a service that may create no roles."""
+    missing = ReaderKind.PSEUDONYMOUS_CUSTOMER
+    owner = f"owner_{uuid.uuid4().hex[:8]}"
+    walled.cluster.create_role(owner)
+    url = walled.cluster.create_owned(owner)
+    owned = Walled(walled.cluster, url, {})
+    walled.execute(f"alter role {missing.role} rename to kept")
+    try:
+        assert owned.migrate() == [explain_missing([missing])]
+        policies = "select count(*) from pg_policy where polname = %s"
+        assert owned.execute(policies, [missing.role]) == [(0,)]
+        may = "select has_table_privilege(%s, 'analytics.users', 'select')"
+        assert owned.execute(may, [ReaderKind.CUSTOMER.role]) == [(True,)]
+    finally:
+        walled.execute(f"alter role kept rename to {missing.role}")
+    assert owned.migrate() == []
+    assert owned.execute(policies, [missing.role]) > [(15,)]
+    walled.cluster.drop(url)
+    walled.execute(f"drop role {owner}")
+
+
 def test_who_could_step_around_the_walls_is_refused(walled: Walled, run: Run, login: str) -> None:
     (superuser,) = walled.execute("select current_user::text")[0]
     assert "superuser" in str(run("--customer", superuser, "1").exception)
@@ -299,6 +344,8 @@ def test_names_are_quoted_in_the_script(walled: Walled, run: Run) -> None:
         ("--sql", "--login", "ann"),
         ("--revoke-temp",),
         ("--remove",),
+        ("--without-names",),
+        ("--customer", "ann", "1", "--remove", "--without-names"),
         ("--sql", "--customer", "ann", "1"),
     ],
 )

@@ -60,7 +60,7 @@ class Session:
 
 @dataclass
 class Walled:
-    """The database, and its logins by kind: the customer's is Contoso's."""
+    """The database, and its logins by kind: those of customers are Contoso's."""
 
     cluster: DatabaseFactory
     url: str
@@ -104,7 +104,7 @@ def open_walled(cluster: DatabaseFactory, server: Server) -> Iterator[Walled]:
         cluster.create_role(login)
         with database.open_transaction() as db:
             assert grant_membership(db, login, kind) == []
-            if kind is ReaderKind.CUSTOMER:
+            if kind.is_listed:
                 allow_connection(db, login, 1)
     database.close()
     walled = Walled(cluster, url, logins)

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from psycopg.errors import InsufficientPrivilege
 from sqlalchemy import text
 
-from migrations.walls.roles import GUARDED, ROLES, ReaderKind, quote, render_limits
+from migrations.walls.roles import GUARDED, NAMELESS, ROLES, ReaderKind, quote, render_limits
 from worker.core.errors import ConfigurationError, InvalidInput, NotFound
 from worker.store.engine import get_driver_connection
 
@@ -59,6 +59,8 @@ _ROLES_EXIST: Final = text("""
      where rolname = any (:roles)
 """)
 
+_LISTED: Final = tuple(kind.role for kind in ReaderKind if kind.is_listed)
+
 
 @dataclass(frozen=True)
 class Reader:
@@ -68,7 +70,7 @@ class Reader:
     roles: tuple[str, ...]
     """Those of our roles that it is a member of, directly or not."""
     connection_id: int | None
-    """The connection that it is listed with, which counts for customers."""
+    """The connection that it is listed with, which counts for customers' logins."""
     exists: bool
     can_login: bool
     passes_walls: bool
@@ -83,6 +85,15 @@ class Reader:
         """Whether it may not see everything that is in the views."""
         return self.connection_id is not None or any(role in GUARDED for role in self.roles)
 
+    @property
+    def is_nameless(self) -> bool:
+        """Whether it is meant to read pseudonyms."""
+        return any(role in NAMELESS for role in self.roles)
+
+    @property
+    def roles_with_names(self) -> tuple[str, ...]:
+        return tuple(role for role in self.roles if role not in NAMELESS)
+
     def list_problems(self) -> Iterator[str]:
         """Yield what is wrong with it, each as the rest of a sentence."""
         if self.passes_walls:
@@ -91,10 +102,12 @@ class Reader:
             yield "owns the tables or belongs to their owner, so it reads everything"
         elif self.is_guarded and self.may_become:
             yield f"may switch to a role without walls ({', '.join(self.may_become)})"
+        if self.is_nameless and self.roles_with_names:
+            yield f"is to read pseudonyms, and reads names by {', '.join(self.roles_with_names)}"
         if self.connection_id is not None and not self.exists:
             yield "is listed with a connection, and there is no such role of Postgres"
-        elif self.connection_id is not None and ReaderKind.CUSTOMER.role not in self.roles:
-            yield f"is listed with a connection, and is no member of {ReaderKind.CUSTOMER.role}"
+        elif self.connection_id is not None and not set(self.roles) & set(_LISTED):
+            yield f"is listed with a connection, and is no member of {' or '.join(_LISTED)}"
 
 
 def load_readers(db: sa.Connection, name: str | None = None) -> list[Reader]:
@@ -123,12 +136,22 @@ def get_reader(db: sa.Connection, name: str) -> Reader:
     return found
 
 
-def check_wallable(reader: Reader) -> None:
-    """Raise InvalidInput if a role could step around its walls."""
+def check_wallable(reader: Reader, kind: ReaderKind) -> None:
+    """Raise InvalidInput if a role could step around its walls, or gain or keep names unasked."""
     if reader.may_become:
         raise InvalidInput(
             f"the role '{reader.name}' is a member of {', '.join(reader.may_become)}, which read"
             " all customers: it could switch to one of them. Revoke that, or name another role"
+        )
+    if kind.sees_names and reader.is_nameless:
+        raise InvalidInput(
+            f"the role '{reader.name}' reads without names; say --without-names, or revoke"
+            f" {', '.join(set(reader.roles) & set(NAMELESS))} from it"
+        )
+    if not kind.sees_names and reader.roles_with_names:
+        raise InvalidInput(
+            f"the role '{reader.name}' is a member of {', '.join(reader.roles_with_names)}, which"
+            " reads names. Revoke that, or name another role"
         )
 
 

@@ -32,6 +32,9 @@ Kinds of readers:
                               from each other
   tenant_mirror_pseudonymous  sees all customers without names, in the schema
                               analytics_pseudonymous: it protects people
+  tenant_mirror_pseudonymous_customer
+                              sees the connection that --customer lists for the
+                              login, without names
 
 \b
 Examples:
@@ -40,6 +43,7 @@ Examples:
   tenant-mirror roles --sql --login ann --as reader | psql "$SUPERUSER_URL"
   tenant-mirror roles --customer contoso_reports contoso
   tenant-mirror roles --customer contoso_reports contoso --remove
+  tenant-mirror roles --customer contoso_research contoso --without-names
   tenant-mirror roles --rotate-pseudonyms
 """
 
@@ -69,6 +73,9 @@ Examples:
     help="Let the customer's login NAME see CONNECTION, and no other.",
 )
 @click.option(
+    "--without-names", is_flag=True, help="With --customer: let it see pseudonyms and no names."
+)
+@click.option(
     "--rotate-pseudonyms",
     is_flag=True,
     help="Exchange the key of pseudonyms: everybody gets another one.",
@@ -84,27 +91,33 @@ def roles(
     revoke_temp: bool,
     customer: tuple[str, str] | None,
     remove: bool,
+    without_names: bool,
     rotate_pseudonyms: bool,
     yes: bool,
     as_json: bool,
 ) -> None:
     """Show who reads the views, and let logins read them.
 
-    There are four kinds of readers, each a role of Postgres to be granted to logins. None of them
+    There are five kinds of readers, each a role of Postgres to be granted to logins. None of them
     reaches the tables below the views, or any secret. 'tenant-mirror migrate' makes the roles if
     the role of DATABASE_URL may create roles; otherwise run what --sql prints as a superuser.
     Without an option nothing is changed.
     """
     if (login is None) != (kind is None) or ((login or revoke_temp) and not sql):
         raise click.UsageError("give --login NAME and --as KIND together, with --sql")
-    if (customer and sql) or (remove and not customer):
-        raise click.UsageError("give --customer NAME CONNECTION without --sql; --remove needs it")
+    if (customer and sql) or ((remove or without_names) and not customer):
+        raise click.UsageError(
+            "give --customer NAME CONNECTION without --sql; --remove and --without-names need it"
+        )
+    if remove and without_names:
+        raise click.UsageError("give --remove without --without-names")
     if rotate_pseudonyms and (customer or sql):
         raise click.UsageError("give --rotate-pseudonyms alone")
     if rotate_pseudonyms:
         _rotate_pseudonyms(yes=yes)
     elif customer:
-        _edit_customer(*customer, remove=remove, as_json=as_json)
+        listed_as = ReaderKind.PSEUDONYMOUS_CUSTOMER if without_names else ReaderKind.CUSTOMER
+        _edit_customer(*customer, None if remove else listed_as, as_json=as_json)
     elif sql:
         _print_sql(login, kind, revoke_temp=revoke_temp)
     else:
@@ -120,7 +133,8 @@ def _print_sql(login: str | None, kind: str | None, *, revoke_temp: bool) -> Non
             click.echo(line)
 
 
-def _edit_customer(name: str, selector: str, *, remove: bool, as_json: bool) -> None:
+def _edit_customer(name: str, selector: str, kind: ReaderKind | None, *, as_json: bool) -> None:
+    """List a login with a connection as a kind of reader, or hide the connection without one."""
     from worker.operations.actor import get_host_actor
     from worker.operations.audit import AuditedAction, open_audited_transaction
     from worker.store.readers import (
@@ -136,24 +150,25 @@ def _edit_customer(name: str, selector: str, *, remove: bool, as_json: bool) -> 
     left: list[str] = []
     with open_checked_database() as (settings, database):
         action = AuditedAction(get_host_actor(settings), AuditAction.ROLES, subject=name)
-        action.parameters = {"remove": remove}
+        action.parameters = {"remove": kind is None}
         with open_audited_transaction(database, action) as db:
             action.connection = connection = find_connection(db, selector)
-            if remove:
+            if kind is None:
                 was_listed = disallow_connection(db, name, connection.id)
                 action.detail = "removed" if was_listed else "it was not listed"
             else:
                 check_roles_exist(db)
-                check_wallable(get_reader(db, name))
+                check_wallable(get_reader(db, name), kind)
                 allow_connection(db, name, connection.id)
-                left = grant_membership(db, name, ReaderKind.CUSTOMER)
-                action.detail = "listed"
+                left = grant_membership(db, name, kind)
+                action.detail = "listed" if kind.sees_names else "listed without names"
     if as_json:
-        told = {"role": name, "connection_id": connection.id, "listed": not remove}
+        told = {"role": name, "connection_id": connection.id, "listed": kind is not None}
         print_json(told | {"left_to_superuser": left})
     else:
-        verb = "no longer sees" if remove else "sees"
-        print_line(f"{name} {verb} {connection.label} (id {connection.id})", err=bool(left))
+        verb = "no longer sees" if kind is None else "sees"
+        added = ", without names" if kind is not None and not kind.sees_names else ""
+        print_line(f"{name} {verb} {connection.label} (id {connection.id}){added}", err=bool(left))
         if left:
             print_line("run this as a superuser, the role of DATABASE_URL may not:", err=True)
             click.echo("\n".join(f"{one};" for one in left))
