@@ -25,9 +25,6 @@ from migrations.views.nesting_functions import (
     GROUPS_INSIDE,
     GROUPS_OF,
     MEMBERS_OF,
-    NESTING_GROUPS,
-    NESTING_MEMBERS,
-    NESTING_PAIRS,
 )
 from migrations.views.people import GUESTS, USER_MAIL_ADDRESSES, USERS
 from migrations.views.privilege import EFFECTIVE_ROLE_HOLDERS, PRIVILEGED_USERS
@@ -71,13 +68,10 @@ VIEWS: Final[tuple[AnalyticsView, ...]] = (
 """In the order in which they are made: those that others use come first."""
 
 FUNCTIONS: Final[tuple[AnalyticsFunction, ...]] = (
-    NESTING_GROUPS,
-    NESTING_MEMBERS,
-    NESTING_PAIRS,
     GROUPS_INSIDE,
     GROUPS_AROUND,
     MEMBERS_OF,
     GROUPS_OF,
     ACCESS_CHANGES,
 )
-"""Made after the views, except for those that views use."""
+"""In the order in which they are made: those that others use come first."""

@@ -59,7 +59,12 @@ FINDINGS: Final = AnalyticsView(
             "what is found, in words",
             personal=True,
         ),
-        Column("since", "t.since", "since when, as Graph gives it; null where that is not known"),
+        Column(
+            "since",
+            "t.since",
+            "since when, as Graph gives it; null where that is not known",
+            personal=True,
+        ),
     ),
     f"""
   from ({_render_found()}) t

@@ -18,8 +18,10 @@ class Argument(NamedTuple):
 class AnalyticsFunction:
     """A function that returns rows with the caller's rights.
 
-    In ``sql`` it is one query, and Postgres takes it as a part of the query that calls it: so it is
-    stable, and has no settings of its own.
+    It is one query, and Postgres takes it as a part of the query that calls it: so it is stable,
+    and has no settings of its own. Its names are looked up when it is made (``begin atomic``), not
+    when it is called: readers have no USAGE on the schemas of the tables, and those of views
+    without names have none on schema ``analytics`` either.
     """
 
     name: str
@@ -27,26 +29,15 @@ class AnalyticsFunction:
     arguments: tuple[Argument, ...]
     columns: tuple[Argument, ...]
     body: str
-    language: str = "sql"
     rows: int = 1000
     """How many the planner expects."""
-    is_used_by_views: bool = False
-    """Whether it is made before the views."""
+    made_before: str = ""
+    """The first view that uses it; without one it is made after all views."""
 
     @property
     def signature(self) -> str:
         types = ", ".join(one.type for one in self.arguments)
         return f"{SCHEMA}.{self.name}({types})"
-
-    def _render_body(self) -> str:
-        """Return the body.
-
-        Names in SQL are looked up now: readers have no USAGE on the schemas of the tables, and
-        could not look them up when they call it.
-        """
-        if self.language == "sql":
-            return f"begin atomic {self.body.strip().rstrip(';')}; end"
-        return f"as $body${self.body}$body$"
 
     def render(self) -> Iterator[str]:
         """Yield the statements that make it."""
@@ -54,7 +45,7 @@ class AnalyticsFunction:
         given = ", ".join(f"{one.name} {one.type}" for one in self.columns)
         yield (
             f"create or replace function {SCHEMA}.{self.name}({taken}) returns table ({given})"
-            f" language {self.language} stable parallel safe rows {self.rows}"
-            f" {self._render_body()}"
+            f" language sql stable parallel safe rows {self.rows}"
+            f" begin atomic {self.body.strip().rstrip(';')}; end"
         )
         yield f"comment on function {self.signature} is {render_comment(self.meaning)}"

@@ -14,7 +14,6 @@ from typing import Any, Final, TypeAlias
 
 import psycopg
 import sqlalchemy as sa
-from psycopg import sql
 from psycopg.errors import (
     DependentObjectsStillExist,
     InvalidFunctionDefinition,
@@ -54,8 +53,22 @@ _GRANTS: Final = f"""
        and a.grantee <> c.relowner
 """
 
-_EARLIER: Final = tuple(one for one in FUNCTIONS if one.is_used_by_views)
-_LATER: Final = tuple(one for one in FUNCTIONS if not one.is_used_by_views)
+Declared: TypeAlias = AnalyticsView | AnalyticsFunction
+
+
+def _list_in_order() -> Iterator[Declared]:
+    """Yield views and functions, each after those that it uses."""
+    for view in VIEWS:
+        yield from (one for one in FUNCTIONS if one.made_before == view.name)
+        yield view
+    yield from (one for one in FUNCTIONS if not one.made_before)
+
+
+_DECLARED: Final = tuple(_list_in_order())
+_RETIRED: Final = tuple(
+    f"{SCHEMA}.{name}()" for name in ("nesting_groups", "nesting_members", "nesting_pairs")
+)
+"""Functions of earlier releases that none of ours uses any more."""
 
 Grants: TypeAlias = list[tuple[Any, ...]]
 """View, privilege, grantee and grant option of each grant."""
@@ -94,9 +107,9 @@ def install_possible_views(db: sa.Connection) -> None:
     The release that the revision belongs to makes its own when it migrates.
     """
     driver = get_driver_connection(db)
-    for statements in (*map(_render, VIEWS), *(one.render() for one in _LATER)):
+    for one in _DECLARED:
         with suppress(UndefinedTable, UndefinedColumn, UndefinedFunction), driver.transaction():
-            for statement in statements:
+            for statement in _render(one):
                 driver.execute(statement.encode())
 
 
@@ -134,15 +147,17 @@ def compute_digest() -> str:
 
 
 def _render_all() -> Iterator[str]:
-    for function in _EARLIER:
-        yield from function.render()
-    for view in VIEWS:
-        yield from _render(view)
-    for function in _LATER:
-        yield from function.render()
+    for one in _DECLARED:
+        yield from _render(one)
 
 
-def _render(view: AnalyticsView) -> Iterator[str]:
+def _render(declared: Declared) -> Iterator[str]:
+    if isinstance(declared, AnalyticsView):
+        return _render_view(declared)
+    return declared.render()
+
+
+def _render_view(view: AnalyticsView) -> Iterator[str]:
     place = f"{SCHEMA}.{view.name}"
     yield f"create or replace view {place} with (security_invoker = true) as\n{view.render_query()}"
     yield f"comment on view {place} is {render_comment(view.meaning)}"
@@ -159,6 +174,7 @@ def _read_digest(driver: psycopg.Connection[Any]) -> str | None:
 def _create(driver: psycopg.Connection[Any]) -> None:
     for statement in _render_all():
         driver.execute(statement.encode())
+    _drop_retired(driver)
 
 
 def _create_anew(driver: psycopg.Connection[Any]) -> None:
@@ -183,20 +199,22 @@ def _grant(driver: psycopg.Connection[Any], grants: Grants) -> None:
 
 def _drop(driver: psycopg.Connection[Any]) -> None:
     drop_pseudonyms(driver)
-    for function in reversed(_LATER):
-        _drop_function(driver, function)
-    for view in reversed(VIEWS):
-        place = sql.SQL("{}.{}").format(sql.Identifier(SCHEMA), sql.Identifier(view.name))
-        try:
-            driver.execute(sql.SQL("drop view if exists {}").format(place))
-        except DependentObjectsStillExist as error:
-            raise ViewInUse(f"{SCHEMA}.{view.name}: {error.diag.message_detail}") from None
-    for function in reversed(_EARLIER):
-        _drop_function(driver, function)
+    for one in reversed(_DECLARED):
+        if isinstance(one, AnalyticsView):
+            _drop_one(driver, f"view {SCHEMA}.{one.name}")
+        else:
+            _drop_one(driver, f"function {one.signature}")
+    _drop_retired(driver)
 
 
-def _drop_function(driver: psycopg.Connection[Any], function: AnalyticsFunction) -> None:
+def _drop_retired(driver: psycopg.Connection[Any]) -> None:
+    for signature in _RETIRED:
+        _drop_one(driver, f"function {signature}")
+
+
+def _drop_one(driver: psycopg.Connection[Any], named: str) -> None:
+    kind, _, place = named.partition(" ")
     try:
-        driver.execute(f"drop function if exists {function.signature}".encode())
+        driver.execute(f"drop {kind} if exists {place}".encode())
     except DependentObjectsStillExist as error:
-        raise ViewInUse(f"{function.signature}: {error.diag.message_detail}") from None
+        raise ViewInUse(f"{place}: {error.diag.message_detail}") from None

@@ -15,8 +15,6 @@ from models.base import ANALYTICS_PSEUDONYMOUS
 
 _ABOUT: Final = "Views for people without names: pseudonyms for ids, days for times"
 _DIGEST: Final = re.compile(r"\(definition ([0-9a-f]+)\)$")
-_CALL: Final = re.compile(rf"\b{SCHEMA}\.\w+\(")
-_USED: Final = re.compile(rf"\b{SCHEMA}\.(\w+)\b(?!\()")
 _ABOUT_SCHEMA: Final = (
     f"select obj_description(to_regnamespace('{ANALYTICS_PSEUDONYMOUS}'), 'pg_namespace')"
 )
@@ -44,7 +42,6 @@ def install_pseudonyms(driver: psycopg.Connection[Any], views: Sequence[Analytic
 
     Who could read one can read it afterwards. Raises ViewInUse.
     """
-    views = _leave_out_callers(views)
     types: Mapping[str, Mapping[str, str]] = dict(driver.execute(_TYPES.encode()).fetchall())
     statements = [one for view in views for one in render_view(view, types[view.name])]
     digest = hashlib.sha256("\n".join(statements).encode()).hexdigest()[:16]
@@ -64,20 +61,6 @@ def install_pseudonyms(driver: psycopg.Connection[Any], views: Sequence[Analytic
         if name in made:
             driver.execute(f"grant select on {ANALYTICS_PSEUDONYMOUS}.{name} to {grantee}".encode())
     return True
-
-
-def _leave_out_callers(views: Sequence[AnalyticsView]) -> list[AnalyticsView]:
-    """Return the views that call no function of schema analytics, directly or by another view.
-
-    A function looks names up with the rights of who reads, who has none on that schema.
-    """
-    callers: set[str] = set()
-    for view in views:  # those that others use come first
-        query = view.render_query()
-        used = set(_USED.findall(query))
-        if _CALL.search(query) or used & callers:
-            callers.add(view.name)
-    return [view for view in views if view.name not in callers]
 
 
 def drop_pseudonyms(driver: psycopg.Connection[Any]) -> None:

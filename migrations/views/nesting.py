@@ -152,5 +152,3 @@ EFFECTIVE_GROUP_MEMBERS: Final = AnalyticsView(
 """,
     key=("connection_id", "group_id", "member_id"),
 )
-
-# What the walks below read, as their bodies are looked up with the rights of who calls them.

@@ -7,49 +7,6 @@ from typing import Final
 
 from migrations.views.function import AnalyticsFunction, Argument
 
-NESTING_GROUPS: Final = AnalyticsFunction(
-    "nesting_groups",
-    "Names of groups, for the functions that follow groups in groups",
-    (),
-    (
-        Argument("connection_id", "bigint"),
-        Argument("id", "uuid"),
-        Argument("display_name", "text"),
-    ),
-    "select g.connection_id, g.id, g.display_name from directory.groups g",
-    is_used_by_views=True,
-)
-NESTING_MEMBERS: Final = AnalyticsFunction(
-    "nesting_members",
-    "Direct memberships, for the functions that follow groups in groups",
-    (),
-    (
-        Argument("connection_id", "bigint"),
-        Argument("group_id", "uuid"),
-        Argument("member_id", "uuid"),
-        Argument("member_type", "text"),
-        Argument("deleted_at", "timestamptz"),
-    ),
-    "select d.connection_id, d.group_id, d.member_id, d.member_type, d.deleted_at"
-    " from directory.group_members d",
-    is_used_by_views=True,
-)
-NESTING_PAIRS: Final = AnalyticsFunction(
-    "nesting_pairs",
-    "The stored closure of groups, for the functions that follow groups in groups",
-    (),
-    (
-        Argument("connection_id", "bigint"),
-        Argument("group_id", "uuid"),
-        Argument("inner_id", "uuid"),
-        Argument("depth", "integer"),
-        Argument("via_id", "uuid"),
-    ),
-    "select k.connection_id, k.group_id, k.inner_id, k.depth, k.via_id"
-    " from directory.group_closure k",
-    is_used_by_views=True,
-)
-
 GROUPS_INSIDE: Final = AnalyticsFunction(
     "groups_inside",
     "A group and all groups inside it, with the names on the shortest way",
@@ -63,57 +20,48 @@ GROUPS_INSIDE: Final = AnalyticsFunction(
         Argument("path", "text"),
     ),
     """
-#variable_conflict use_column
-declare
-  known text := (select n.state from analytics.nesting n where n.connection_id = of_connection);
-  first text := coalesce((select g.display_name from analytics.nesting_groups() g
-                           where g.connection_id = of_connection and g.id = of_group),
-                         of_group::text);
-  level uuid[] := array[of_group];
-  paths text[] := array[first];
-  seen uuid[] := level;
-  step integer := 0;
-begin
-  if known = 'complete' then
-    return query
-    with recursive inside as materialized (
-         select k.inner_id, k.depth, k.via_id,
-                coalesce(g.display_name, k.inner_id::text) as name
-           from analytics.nesting_pairs() k
-           left join analytics.nesting_groups() g
-             on g.connection_id = k.connection_id and g.id = k.inner_id
-          where k.connection_id = of_connection and k.group_id = of_group
-            and k.inner_id <> of_group),
-    way (inner_id, depth, path) as (
-         select of_group, 0, first
-          union all
-         select i.inner_id, i.depth, w.path || ' > ' || i.name
-           from way w join inside i on i.via_id = w.inner_id and i.depth = w.depth + 1)
-    select w.inner_id, w.depth, w.path from way w;
-  elsif known is not null then
-    while level is not null loop
-      return query select l.id, step, l.path from unnest(level, paths) as l(id, path);
-      step := step + 1;
-      select array_agg(f.id order by f.id), array_agg(f.path order by f.id)
-        into level, paths
-        from (select distinct on (d.member_id) d.member_id as id,
-                     l.path || ' > ' || coalesce(g.display_name, d.member_id::text) as path
-                from unnest(level, paths) as l(id, path)
-                join analytics.nesting_members() d
-                  on d.connection_id = of_connection and d.group_id = l.id
-                left join analytics.nesting_groups() g
-                  on g.connection_id = d.connection_id and g.id = d.member_id
-               where d.member_type = 'group' and d.deleted_at is null
-                 and d.member_id not in (select unnest(seen))
-               order by d.member_id, l.id) f;
-      seen := seen || level;
-    end loop;
-  end if;
-end
+with recursive
+start as (
+     select n.state, coalesce(g.display_name, of_group::text) as name
+       from analytics.nesting n
+       left join directory.groups g on g.connection_id = of_connection and g.id = of_group
+      where n.connection_id = of_connection),
+inside as materialized (
+     select k.inner_id, k.depth, k.via_id, coalesce(g.display_name, k.inner_id::text) as name
+       from directory.group_closure k
+       left join directory.groups g on g.connection_id = of_connection and g.id = k.inner_id
+      where k.connection_id = of_connection and k.group_id = of_group and k.inner_id <> of_group),
+way (inner_id, depth, path) as (
+     select of_group, 0, s.name from start s where s.state = 'complete'
+      union all
+     select i.inner_id, i.depth, w.path || ' > ' || i.name
+       from way w join inside i on i.via_id = w.inner_id and i.depth = w.depth + 1),
+level (depth, ids, paths, seen) as (
+     select 0, array[of_group], array[s.name], array[of_group]
+       from start s where s.state <> 'complete'
+      union all
+     select l.depth + 1, f.ids, f.paths, l.seen || f.ids
+       from level l
+      cross join lateral (
+            select array_agg(n.id order by n.id) as ids, array_agg(n.path order by n.id) as paths
+              from (select distinct on (d.member_id) d.member_id as id,
+                           o.path || ' > ' || coalesce(g.display_name, d.member_id::text) as path
+                      from unnest(l.ids, l.paths) as o (id, path)
+                      join directory.group_members d
+                        on d.connection_id = of_connection and d.group_id = o.id
+                      left join directory.groups g
+                        on g.connection_id = of_connection and g.id = d.member_id
+                     where d.member_type = 'group' and d.deleted_at is null
+                       and not exists (select from unnest(l.seen) s (id) where s.id = d.member_id)
+                     order by d.member_id, o.id) n) f
+      where f.ids is not null)
+select w.inner_id, w.depth, w.path from way w
+ union all
+select o.id, l.depth, o.path
+  from level l cross join lateral unnest(l.ids, l.paths) as o (id, path)
 """,
-    language="plpgsql",
     rows=100,
-    is_used_by_views=True,
+    made_before="effective_group_members",
 )
 
 GROUPS_AROUND: Final = AnalyticsFunction(
@@ -129,64 +77,55 @@ GROUPS_AROUND: Final = AnalyticsFunction(
         Argument("path", "text"),
     ),
     """
-#variable_conflict use_column
-declare
-  known text := (select n.state from analytics.nesting n where n.connection_id = of_connection);
-  last text := coalesce((select g.display_name from analytics.nesting_groups() g
-                          where g.connection_id = of_connection and g.id = of_group),
-                        of_group::text);
-  level uuid[] := array[of_group];
-  paths text[] := array[last];
-  seen uuid[] := level;
-  step integer := 0;
-begin
-  if known = 'complete' then
-    return query
-    with recursive way (outer_id, depth, at_id, path) as (
-         select k.group_id, k.depth, k.via_id, last
-           from analytics.nesting_pairs() k
-          where k.connection_id = of_connection and k.inner_id = of_group
-            and k.group_id <> of_group
-          union all
-         select w.outer_id, w.depth, k.via_id,
-                coalesce(g.display_name, w.at_id::text) || ' > ' || w.path
-           from way w
-           join analytics.nesting_pairs() k
-             on k.connection_id = of_connection and k.group_id = w.outer_id
-            and k.inner_id = w.at_id
-           left join analytics.nesting_groups() g
-             on g.connection_id = of_connection and g.id = w.at_id
-          where w.at_id <> w.outer_id)
-    select of_group, 0, last
-     union all
-    select w.outer_id, w.depth,
-           coalesce(g.display_name, w.outer_id::text) || ' > ' || w.path
-      from way w
-      left join analytics.nesting_groups() g
-        on g.connection_id = of_connection and g.id = w.outer_id
-     where w.at_id = w.outer_id;
-  elsif known is not null then
-    while level is not null loop
-      return query select l.id, step, l.path from unnest(level, paths) as l(id, path);
-      step := step + 1;
-      select array_agg(f.id order by f.id), array_agg(f.path order by f.id)
-        into level, paths
-        from (select distinct on (d.group_id) d.group_id as id,
-                     coalesce(g.display_name, d.group_id::text) || ' > ' || l.path as path
-                from unnest(level, paths) as l(id, path)
-                join analytics.nesting_members() d
-                  on d.connection_id = of_connection and d.member_id = l.id
-                left join analytics.nesting_groups() g
-                  on g.connection_id = d.connection_id and g.id = d.group_id
-               where d.member_type = 'group' and d.deleted_at is null
-                 and d.group_id not in (select unnest(seen))
-               order by d.group_id, l.id) f;
-      seen := seen || level;
-    end loop;
-  end if;
-end
+with recursive
+start as (
+     select n.state, coalesce(g.display_name, of_group::text) as name
+       from analytics.nesting n
+       left join directory.groups g on g.connection_id = of_connection and g.id = of_group
+      where n.connection_id = of_connection),
+way (outer_id, depth, at_id, path) as (
+     select k.group_id, k.depth, k.via_id, s.name
+       from start s
+       join directory.group_closure k
+         on k.connection_id = of_connection and k.inner_id = of_group and k.group_id <> of_group
+      where s.state = 'complete'
+      union all
+     select w.outer_id, w.depth, k.via_id,
+            coalesce(g.display_name, w.at_id::text) || ' > ' || w.path
+       from way w
+       join directory.group_closure k
+         on k.connection_id = of_connection and k.group_id = w.outer_id and k.inner_id = w.at_id
+       left join directory.groups g on g.connection_id = of_connection and g.id = w.at_id
+      where w.at_id <> w.outer_id),
+level (depth, ids, paths, seen) as (
+     select 0, array[of_group], array[s.name], array[of_group]
+       from start s where s.state <> 'complete'
+      union all
+     select l.depth + 1, f.ids, f.paths, l.seen || f.ids
+       from level l
+      cross join lateral (
+            select array_agg(n.id order by n.id) as ids, array_agg(n.path order by n.id) as paths
+              from (select distinct on (d.group_id) d.group_id as id,
+                           coalesce(g.display_name, d.group_id::text) || ' > ' || i.path as path
+                      from unnest(l.ids, l.paths) as i (id, path)
+                      join directory.group_members d
+                        on d.connection_id = of_connection and d.member_id = i.id
+                      left join directory.groups g
+                        on g.connection_id = of_connection and g.id = d.group_id
+                     where d.member_type = 'group' and d.deleted_at is null
+                       and not exists (select from unnest(l.seen) s (id) where s.id = d.group_id)
+                     order by d.group_id, i.id) n) f
+      where f.ids is not null)
+select of_group, 0, s.name from start s where s.state = 'complete'
+ union all
+select w.outer_id, w.depth, coalesce(g.display_name, w.outer_id::text) || ' > ' || w.path
+  from way w
+  left join directory.groups g on g.connection_id = of_connection and g.id = w.outer_id
+ where w.at_id = w.outer_id
+ union all
+select i.id, l.depth, i.path
+  from level l cross join lateral unnest(l.ids, l.paths) as i (id, path)
 """,
-    language="plpgsql",
     rows=100,
 )
 
@@ -230,7 +169,7 @@ select e.member_id,
   left join directory.service_principals p
     on p.connection_id = of_connection and p.id = e.member_id
 """,
-    is_used_by_views=True,
+    made_before="effective_role_holders",
 )
 
 GROUPS_OF: Final = AnalyticsFunction(

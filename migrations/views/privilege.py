@@ -165,6 +165,11 @@ EFFECTIVE_ROLE_HOLDERS: Final = AnalyticsView(
             personal=True,
         ),
         Column("assignment_id", "t.id", "the id of the assignment, or of the eligibility"),
+        Column(
+            "is_built_in",
+            "coalesce(d.is_built_in, false)",
+            "whether the role is one of Microsoft's; false where its definition is not mirrored",
+        ),
     ),
     f"""
   from {_HELD} t

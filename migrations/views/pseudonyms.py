@@ -1,5 +1,10 @@
 """Views without names: the declared ones again, with pseudonyms for ids. Pure.
 
+Each view of schema ``analytics`` has one. It is read with its owner's rights, as it needs the key,
+and selects from the view with names, which is read with the rights and walls of whoever asks
+(``security_invoker``), whichever functions are between: these are bound to their tables when they
+are made, so that readers need no USAGE on any schema but this one, and can call none themselves.
+
 What is not known to be harmless is left out, so that a column that is added tells nothing until
 somebody has looked at it.
 """
@@ -8,13 +13,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from migrations.views.findings import FINDING_KINDS
 from migrations.views.view import SCHEMA, AnalyticsView, Column, render_comment
 from models.base import ANALYTICS_PSEUDONYMOUS
 
 _PLAIN_TYPES: Final = ("boolean", "smallint", "integer", "bigint", "double precision", "numeric")
 _TIMES: Final = ("timestamp with time zone", "date")
-_ABOUT_NOBODY: Final = frozenset({"connections", "freshness", "licenses", "license_summary"})
-"""Views that are shown as they are."""
+ABOUT_NOBODY: Final[Mapping[str, str]] = {
+    "connections": "the organizations of customers",
+    "freshness": "what was read when",
+    "licenses": "the products that an organization bought",
+    "license_summary": "how many of them are in use",
+}
+"""Views that are shown as they are, each with what it is about."""
 
 _KEPT_IDS: Final = frozenset(
     {
@@ -30,6 +41,7 @@ _KEPT_TEXTS: Final = frozenset(
         *("membership_rule_processing_state", "preferred_data_location", "sku_part_number"),
         *("product_name", "licensed_through", "service_principal_type", "sign_in_audience"),
         *("permission", "password_policies", "resource", "change", "property", "phase", "state"),
+        *("holder_type", "object_type", "code", "severity"),
     }
 )
 """Texts out of closed vocabularies, and domains."""
@@ -57,16 +69,32 @@ def render_pseudonym(value: str) -> str:
 
 
 _BUILT_IN: Final = "case when v.is_built_in then v.{} end"
-_SCOPE: Final = render_pseudonym("v.directory_scope_id")
 _CUSTOM: Final = "; null where it is not built in"
+_GUID: Final = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_SCOPED_ID: Final = "substring(v.directory_scope_id from '[^/]+$')"
+_SCOPE: Final = (
+    "case when v.directory_scope_id = '/' then '/'"
+    f" when v.directory_scope_id ~ '^/(administrativeUnits/)?{_GUID}$'"
+    f" then substring(v.directory_scope_id from '^.*/') || {render_pseudonym(_SCOPED_ID)}"
+    f" else {render_pseudonym('v.directory_scope_id')} end"
+)
+_SCOPE_ABOUT: Final = "; with the pseudonym of the unit, group or application"
+_FOUND_ID: Final = (
+    "case when v.object_type in ('license', 'organization') then v.object_id"
+    f" else {render_pseudonym('v.object_id')} end"
+)
+_KINDS: Final = " ".join(
+    f"when '{one.code}' then {render_comment(one.meaning)}" for one in FINDING_KINDS
+)
 _AS: Final[Mapping[tuple[str, str], tuple[str, str]]] = {
     ("role_definitions", "id"): ("v.id", ""),
     ("role_definitions", "display_name"): (_BUILT_IN.format("display_name"), _CUSTOM),
     ("role_assignments", "role_name"): (_BUILT_IN.format("role_name"), _CUSTOM),
-    ("role_assignments", "directory_scope_id"): (
-        f"case v.directory_scope_id when '/' then '/' else {_SCOPE} end",
-        "; a pseudonym where it is not /",
-    ),
+    ("role_assignments", "directory_scope_id"): (_SCOPE, _SCOPE_ABOUT),
+    ("effective_role_holders", "role_name"): (_BUILT_IN.format("role_name"), _CUSTOM),
+    ("effective_role_holders", "directory_scope_id"): (_SCOPE, _SCOPE_ABOUT),
+    ("findings", "object_id"): (_FOUND_ID, "; a pseudonym, but of a licence or the organization"),
+    ("findings", "sentence"): (f"case v.code {_KINDS} end", ": of its kind, without names"),
 }
 """Columns with a rule of their own, and what it adds to their meaning."""
 
@@ -100,7 +128,7 @@ def _choose(view: AnalyticsView, column: Column, kind: str) -> PseudonymousColum
     if (view.name, name) in _AS:
         sql, about = _AS[view.name, name]
         return PseudonymousColumn(name, sql, column.meaning + about)
-    if view.name in _ABOUT_NOBODY or name in _KEPT_IDS:
+    if view.name in ABOUT_NOBODY or name in _KEPT_IDS:
         return PseudonymousColumn(name, place, column.meaning)
     if name == "id" or name.endswith("_id"):
         return PseudonymousColumn(name, render_pseudonym(place), f"pseudonym: {column.meaning}")

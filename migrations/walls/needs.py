@@ -28,6 +28,17 @@ _USES: Final = f"""
           from pg_class c join pg_namespace n on n.oid = c.relnamespace
          where c.relkind in ('r', 'p', 'v', 'm') and n.nspname <> 'information_schema'
            and n.nspname !~ '^pg_'),
+    calls as (
+        select d.classid as by_class, d.objid as by_oid, p.oid
+          from pg_depend d
+          join pg_proc p on d.refclassid = 'pg_proc'::regclass and p.oid = d.refobjid
+           and p.pronamespace = '{SCHEMA}'::regnamespace
+         union
+        select c.by_class, c.by_oid, p.oid
+          from calls c
+          join pg_depend d on d.classid = 'pg_proc'::regclass and d.objid = c.oid
+          join pg_proc p on d.refclassid = 'pg_proc'::regclass and p.oid = d.refobjid
+           and p.pronamespace = '{SCHEMA}'::regnamespace),
     used as (
         select r.ev_class as user_oid, d.refobjid as oid, d.refobjsubid as number
           from pg_rewrite r
@@ -40,14 +51,11 @@ _USES: Final = f"""
          where d.refclassid = 'pg_class'::regclass
            and p.pronamespace = '{SCHEMA}'::regnamespace
         union all
-        -- Functions in PL/pgSQL tell not what they use: they read by those that are named nesting_.
+        -- What a view uses by a function, which may call others.
         select r.ev_class, d.refobjid, d.refobjsubid
           from pg_rewrite r
-          join pg_depend f on f.classid = 'pg_rewrite'::regclass and f.objid = r.oid
-           and f.refclassid = 'pg_proc'::regclass
-          join pg_proc p on p.pronamespace = '{SCHEMA}'::regnamespace
-           and (p.oid = f.refobjid or starts_with(p.proname::text, 'nesting_'))
-          join pg_depend d on d.classid = 'pg_proc'::regclass and d.objid = p.oid
+          join calls f on f.by_class = 'pg_rewrite'::regclass and f.by_oid = r.oid
+          join pg_depend d on d.classid = 'pg_proc'::regclass and d.objid = f.oid
          where d.refclassid = 'pg_class'::regclass),
     -- Who uses no column must still be able to read one.
     uses as (

@@ -1,19 +1,40 @@
 """Views without names: who people are cannot be read from them, and they can still be joined."""
 
 import hmac
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import psycopg
 import pytest
 from click.testing import CliRunner
 
+from migrations.views import FUNCTIONS, VIEWS
+from migrations.views.pseudonyms import ABOUT_NOBODY
 from migrations.walls.roles import ReaderKind
 from models.base import ANALYTICS_PSEUDONYMOUS
 from tests.support.walled import Session, Walled
 from worker.ops.cli import cli
 
 PSEUDONYMOUS: Final = ReaderKind.PSEUDONYMOUS
+NAMELESS: Final = (PSEUDONYMOUS, ReaderKind.PSEUDONYMOUS_CUSTOMER)
+NO_VARIANT: Final[Mapping[str, str]] = {
+    "product_names": "Microsoft's names of products, which licenses shows",
+    "privileged_roles": "lists of roles, the same for all customers",
+    "privileged_actions": "lists of actions of roles, the same for all customers",
+    "privileged_permissions": "lists of permissions, the same for all customers",
+}
+"""What schema analytics has and no reader of pseudonyms: nothing of a customer is in it."""
+FURTHER_REFERENCES: Final = (
+    ("effective_group_members", "member_id", "users"),
+    ("effective_group_members", "member_id", "groups"),
+    ("effective_role_holders", "holder_id", "users"),
+    ("effective_role_holders", "assignment_id", "role_assignments"),
+    ("findings", "object_id", "users"),
+    ("findings", "object_id", "groups"),
+    ("findings", "object_id", "licenses"),
+    ("findings", "object_id", "service_principals"),
+)
+"""Columns that may refer to several views."""
 MIN_LENGTH: Final = 6
 """Characters of a value that a text has only if it was copied."""
 
@@ -33,6 +54,29 @@ PERSONAL: Final = """
       from directory.sites
 """
 
+ROLES_OF_CANARY: Final = """
+    insert into directory.role_definitions (connection_id, id, display_name, template_id,
+           is_built_in, first_seen_at, changed_at, row_hash)
+    select n, r.id::uuid, r.name, r.id, r.is_built_in, now(), now(), 'canary'
+      from generate_series(1, 2) n
+     cross join (values ('62e90394-69f5-4237-9190-012177145e10', 'Global Administrator', true),
+                        ('ca9a7ca9-0000-4000-8000-000000000001', 'Canary feeder', false))
+                as r (id, name, is_built_in);
+    insert into directory.administrative_units (connection_id, id, display_name, first_seen_at,
+           changed_at, row_hash)
+    select n, 'ca9a7ca9-0000-4000-8000-000000000002', 'Canary cage', now(), now(), 'canary'
+      from generate_series(1, 2) n;
+    insert into directory.role_assignments (connection_id, id, principal_id, role_definition_id,
+           directory_scope_id, first_seen_at, changed_at, row_hash)
+    select g.connection_id, d.display_name, g.id, d.id,
+           '/administrativeUnits/ca9a7ca9-0000-4000-8000-000000000002', now(), now(), 'canary'
+      from directory.groups g
+      join directory.role_definitions d
+        on d.connection_id = g.connection_id and d.row_hash = 'canary'
+     where g.display_name = 'Canary fans';
+"""
+"""A built-in role and one of the customer's own, which the group has over a unit."""
+
 
 @pytest.fixture
 def reader(walled: Walled) -> Iterator[Session]:
@@ -48,13 +92,14 @@ def canary(walled: Walled) -> Iterator[str]:
         first_seen_at, changed_at, row_hash) select
         n, '{0}', 'Canary Bird', 'Canary', 'Bird', 'canary.bird@nest.example',
         'canary.bird@nest.example', 'canarybird', array['smtp:canary@nest.example'],
-        'CN=Canary Bird,OU=Cage', 'ca-1', 'Canary keeper', now(), now(), ''
+        'CN=Canary Bird,OU=Cage', 'ca-1', 'Canary keeper', false, now(), now(), ''
         from generate_series(1, 2) n
     """
     walled.execute(
         "insert into directory.users (connection_id, id, display_name, given_name, surname,"
         " user_principal_name, mail, mail_nickname, proxy_addresses,"
-        " on_premises_distinguished_name, employee_id, job_title, " + values.format(identity)
+        " on_premises_distinguished_name, employee_id, job_title, account_enabled, "
+        + values.format(identity)
     )
     walled.execute(
         "insert into directory.groups (connection_id, id, display_name, description, mail_nickname,"
@@ -67,7 +112,10 @@ def canary(walled: Walled) -> Iterator[str]:
         f" first_seen_at, changed_at, row_hash) select connection_id, id, '{identity}', 'user',"
         " now(), now(), '' from directory.groups where display_name = 'Canary fans'"
     )
+    walled.execute(ROLES_OF_CANARY)
     yield identity
+    for table in ("role_assignments", "role_definitions", "administrative_units"):
+        walled.execute(f"delete from directory.{table} where row_hash = 'canary'")
     walled.execute(f"delete from directory.group_members where member_id = '{identity}'")
     walled.execute(f"delete from directory.users where id = '{identity}'")
     walled.execute("delete from directory.groups where display_name = 'Canary fans'")
@@ -131,6 +179,95 @@ def test_a_person_has_one_pseudonym_in_all_views_and_another_at_each_customer(
     counts = "select count(*), count(distinct id) from analytics_pseudonymous.users"
     ((rows, pseudonyms),) = reader.run(counts)
     assert rows == pseudonyms > 100
+
+
+@pytest.mark.parametrize(
+    ("view", "column"),
+    [
+        ("effective_group_members", "member_id"),
+        ("effective_role_holders", "holder_id"),
+        ("privileged_users", "user_id"),
+        ("findings", "object_id"),
+    ],
+)
+def test_a_person_is_found_by_pseudonym_in_views_that_follow_groups(
+    walled: Walled, reader: Session, canary: str, view: str, column: str
+) -> None:
+    told = str(walled.execute(f"select * from analytics.{view} where {column}::text = '{canary}'"))
+    assert "canary" in told.lower()
+    for number in (1, 2):
+        pseudonym = compute_pseudonym(walled, number, canary)
+        place = f"(select * from analytics_pseudonymous.{view} where {column} = '{pseudonym}') v"
+        assert reader.see(place) == {number}
+
+
+def test_a_scope_has_the_pseudonym_of_its_unit(reader: Session, canary: str) -> None:
+    for view, holder in (
+        ("role_assignments", "principal_id"),
+        ("effective_role_holders", "group_id"),
+    ):
+        found = reader.run(
+            f"select distinct a.connection_id from analytics_pseudonymous.{view} a"
+            " join analytics_pseudonymous.administrative_units u"
+            " on u.connection_id = a.connection_id"
+            " and a.directory_scope_id = '/administrativeUnits/' || u.id"
+            f" join analytics_pseudonymous.groups g on g.id = a.{holder} order by 1"
+        )
+        assert found == [(1,), (2,)], view
+
+
+def test_every_view_has_one_without_names_or_has_no_customers(walled: Walled) -> None:
+    names = {place.split(".")[1] for place in walled.list_relations("analytics")}
+    without = {place.split(".")[1] for place in walled.list_relations(ANALYTICS_PSEUDONYMOUS)}
+    assert without == {one.name for one in VIEWS}
+    assert names - without == set(NO_VARIANT)
+    customers = "select count(*) from pg_attribute where attrelid = %s::regclass and attname = %s"
+    for name in NO_VARIANT:
+        assert walled.execute(customers, [f"analytics.{name}", "connection_id"]) == [(0,)], name
+
+
+def test_what_is_shown_as_it_is_has_no_column_about_a_person() -> None:
+    shown = [view for view in VIEWS if view.name in ABOUT_NOBODY]
+    assert {one.name for one in shown} == set(ABOUT_NOBODY)
+    assert [c.name for view in shown for c in view.columns if c.personal] == []
+
+
+def test_what_can_be_joined_with_names_can_be_joined_without(
+    walled: Walled, reader: Session, canary: str
+) -> None:
+    keys = {view.name for view in VIEWS if "id" in {column.name for column in view.columns}}
+    declared = [
+        (view.name, column.name, column.references)
+        for view in VIEWS
+        for column in view.columns
+        if column.references in keys
+    ]
+    joined = 0
+    for view, column, target in (*declared, *FURTHER_REFERENCES):
+        question = (
+            f"select count(*) from {{0}}.{view} v join {{0}}.{target} t"
+            f" on t.connection_id = v.connection_id and t.id::text = v.{column}::text"
+        )
+        ((wanted,),) = walled.execute(question.format("analytics"))
+        assert reader.run(question.format(ANALYTICS_PSEUDONYMOUS)) == [(wanted,)], (view, column)
+        joined += wanted > 0
+    assert joined > 15
+
+
+@pytest.mark.parametrize("kind", NAMELESS)
+def test_no_function_of_the_views_can_be_called(walled: Walled, kind: ReaderKind) -> None:
+    """They are called in views, by which their names were looked up when these were made."""
+    with walled.open(kind) as session:
+        for function in FUNCTIONS:
+            nulls = ", ".join("null" for _ in function.arguments)
+            call = f"(select count(*) from analytics.{function.name}({nulls}))"
+            for statement in (
+                f"select {call}",
+                f"create view pg_temp.mine as select {call}",
+                f"create function pg_temp.mine() returns bigint return {call}",
+            ):
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    session.run(statement)
 
 
 def test_neither_the_views_with_names_nor_the_key_can_be_read(

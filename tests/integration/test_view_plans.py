@@ -30,7 +30,13 @@ BY_OTHER_END: Final = {
     "group_owners": f"owner_id = {ID}",
     "administrative_unit_members": f"member_id = {ID}",
 }
-OF_ALL: Final = {"product_names", "resources"}
+THROUGH_GROUPS: Final = (
+    *("effective_group_members", "effective_role_holders", "privileged_users", "findings"),
+)
+OF_ALL: Final = {
+    *("product_names", "resources", "pseudonym_key"),
+    *("privileged_roles", "privileged_actions", "privileged_permissions"),
+}
 """Tables that are not about customers."""
 
 
@@ -73,6 +79,15 @@ def test_one_object_is_found_without_reading_other_customers(analysts: Analysts,
 @pytest.mark.parametrize("view", BY_ID)
 def test_one_customer_is_read_without_the_others(analysts: Analysts, view: str) -> None:
     plan = explain(analysts, f"select * from analytics.{view} where connection_id = 1")
+    assert_of_one_customer(list_scans(plan))
+
+
+@pytest.mark.parametrize("schema", ["analytics", "analytics_pseudonymous"])
+@pytest.mark.parametrize("view", THROUGH_GROUPS)
+def test_what_is_followed_through_groups_stays_with_one_customer(
+    analysts: Analysts, view: str, schema: str
+) -> None:
+    plan = explain(analysts, f"select * from {schema}.{view} where connection_id = 1")
     assert_of_one_customer(list_scans(plan))
 
 

@@ -177,11 +177,14 @@ def test_a_prepared_statement_follows_the_setting(application: Session) -> None:
             assert application.run("execute mine") == seen
 
 
-def test_a_prepared_statement_follows_the_role(walled: Walled) -> None:
-    """A pooler's session may be one role after the other."""
+@pytest.mark.parametrize("view", ["users", "effective_group_members"])
+def test_a_prepared_statement_follows_the_role(walled: Walled, view: str) -> None:
+    """A pooler's session may be one role after the other; functions of views are part of it."""
     with psycopg.connect(walled.url, autocommit=True) as connection:
         session = Session(connection)
-        session.run("prepare mine as select distinct connection_id from analytics.users order by 1")
+        session.run(
+            f"prepare mine as select distinct connection_id from analytics.{view} order by 1"
+        )
         assert session.run("execute mine") == [(1,), (2,)]
         session.run(f"set role {walled.logins[CUSTOMER]}")
         for _ in range(7):
@@ -381,7 +384,16 @@ def test_no_view_or_function_lends_its_owners_rights(walled: Walled) -> None:
                and not coalesce('security_invoker=true' = any (c.reloptions), false))
     """
     assert walled.execute(lending, [list(SCHEMAS)]) == []
-    assert walled.execute(FUNCTIONS, [[*SCHEMAS, "public"]]) == []
+    assert walled.execute(FUNCTIONS, [[*SCHEMAS, ANALYTICS_PSEUDONYMOUS, "public"]]) == []
+
+
+def test_functions_look_no_name_up_when_they_are_called(walled: Walled) -> None:
+    """Readers have no USAGE on the schemas of what these read, and a search path of their own."""
+    late = (
+        "select oid::regprocedure::text from pg_proc"
+        " where pronamespace = 'analytics'::regnamespace and prosqlbody is null"
+    )
+    assert walled.execute(late) == []
 
 
 def test_the_service_is_subject_to_no_policy(walled: Walled) -> None:
