@@ -27,7 +27,7 @@ APP_ROLE_ASSIGNMENTS: Final = Resource(
     ),
     event_noun="app_role",
     verbs=Verbs("assigned", "assignment_updated", "unassigned", restored="assigned"),
-    phrase="{principal_id} as {app_role_id}",
+    phrase="{principal_id} as {app_role_id} of {resource_id}",
     properties=(
         text("id", "id of the assignment; opaque text", key=True),
         guid(

@@ -33,7 +33,7 @@ OTHER_APP_ROLE_ASSIGNMENTS: Final = Resource(
     ),
     event_noun="other_app_role",
     verbs=Verbs("assigned", "assignment_updated", "unassigned", restored="assigned"),
-    phrase="{principal_id} as {app_role_id}",
+    phrase="{principal_id} as {app_role_id} of {resource_id}",
     is_optional=True,
     properties=(
         text("id", "id of the assignment; opaque text", key=True),

@@ -29,12 +29,22 @@ NAME_COLUMNS: Final = (
 """Columns that name an object, best first; a broken connection has a reason."""
 
 _GUID_TEXT: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_SELECT_NAMES: Final = " union all ".join(
+_APP_ROLES: Final = f"""
+    select role.one ->> 'id', role.one ->> 'value'
+      from {DIRECTORY}.service_principals s
+     cross join jsonb_array_elements(s.app_roles) as role (one)
+     where s.{OWNER} = %(id)s and s.id = any (%(ids)s::uuid[])
+       and role.one ->> 'id' = any (%(ids)s::text[]) and role.one ->> 'value' <> ''
+"""
+"""Roles have no row of their own: they stand in the service principal that has them."""
+
+_OBJECTS: Final = tuple(
     f"select id::text, {one.labels[0]} from {DIRECTORY}.{one.name}"
     f" where {OWNER} = %(id)s and id = any (%(ids)s::uuid[]) and {one.labels[0]} <> ''"
     for one in RESOURCES.values()
     if one.labels and one.key_columns[0].type is GUID
-).encode()
+)
+_SELECT_NAMES: Final = " union all ".join((*_OBJECTS, _APP_ROLES)).encode()
 
 
 def load_object_names(
