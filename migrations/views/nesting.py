@@ -48,8 +48,30 @@ NESTING: Final = AnalyticsView(
     key=("connection_id",),
 )
 
-# Each branch is filtered by what a query asks for: a group, a member, a customer. The condition in
-# the argument keeps the planner from calling the function where the closure is complete.
+_WALK: Final = """
+                       with recursive level (depth, ids, seen) as (
+                            select 0, array[o.id], array[o.id] where c.state <> 'complete'
+                             union all
+                            select l.depth + 1, f.ids, l.seen || f.ids
+                              from level l
+                             cross join lateral (
+                                   select array_agg(distinct d.member_id) as ids
+                                     from unnest(l.ids) as w (id)
+                                     join directory.group_members d
+                                       on d.connection_id = o.connection_id and d.group_id = w.id
+                                    where d.member_type = 'group' and d.deleted_at is null
+                                      and not exists (select from unnest(l.seen) s (id)
+                                                       where s.id = d.member_id)) f
+                             where f.ids is not null)
+                       select w.id as group_id, l.depth
+                         from level l cross join lateral unnest(l.ids) as w (id)
+                        where l.depth > 0"""
+"""The groups inside a group ``o`` of a connection ``c``, a row of arrays for each level: what
+``groups_inside`` does, without names and for connections without a closure only, which is half as
+much for the planner. The condition inside makes it follow ``c``, so that it is not begun elsewhere.
+"""
+
+# Each branch is filtered by what a query asks for: a group, a member, a customer.
 EFFECTIVE_GROUP_MEMBERS: Final = AnalyticsView(
     "effective_group_members",
     "Members of groups, directly or through groups in groups",
@@ -113,7 +135,7 @@ EFFECTIVE_GROUP_MEMBERS: Final = AnalyticsView(
             personal=True,
         ),
     ),
-    """
+    f"""
   from (select a.connection_id, a.group_id, a.member_id,
                max(nullif(a.member_type, 'other')) as member_type,
                min(a.depth) as depth, count(*) as ways,
@@ -135,11 +157,10 @@ EFFECTIVE_GROUP_MEMBERS: Final = AnalyticsView(
                 select o.connection_id, o.id, d.member_id, d.member_type, i.depth, i.group_id
                   from analytics.nesting c
                   join directory.groups o on o.connection_id = c.connection_id
-                 cross join lateral analytics.groups_inside(
-                       case when c.state <> 'complete' then c.connection_id end, o.id) i
+                 cross join lateral ({_WALK}) i
                   join directory.group_members d
                     on d.connection_id = o.connection_id and d.group_id = i.group_id
-                 where c.state <> 'complete' and o.deleted_at is null and i.depth > 0
+                 where c.state <> 'complete' and o.deleted_at is null
                    and d.deleted_at is null) a
          group by a.connection_id, a.group_id, a.member_id) t
   join analytics.nesting n on n.connection_id = t.connection_id

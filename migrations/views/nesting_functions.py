@@ -61,7 +61,7 @@ select o.id, l.depth, o.path
   from level l cross join lateral unnest(l.ids, l.paths) as o (id, path)
 """,
     rows=100,
-    made_before="effective_group_members",
+    made_before="effective_role_holders",
 )
 
 GROUPS_AROUND: Final = AnalyticsFunction(

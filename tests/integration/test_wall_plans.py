@@ -32,11 +32,13 @@ CONDITIONS: Mapping[str, Sequence[str]] = {
 """The operators that may reach an index below a wall, as they are leakproof; and ranges of time."""
 
 
-def list_questions(walled: Walled, schema: str) -> Iterator[str]:
+def list_questions(walled: Walled, reader: ReaderKind) -> Iterator[str]:
+    """Questions about each view and column; one for a column where no index has its values."""
+    schema, most = reader.schema, None if reader.sees_names else 1
     columns = walled.execute(COLUMNS, [schema])
     yield from (f"{schema}.{view}" for view in sorted({view for view, _, _ in columns}))
     for view, column, kind in columns:
-        for condition in CONDITIONS.get(kind, ()):
+        for condition in CONDITIONS.get(kind, ())[:most]:
             yield f"{schema}.{view} where {condition.format(column)}"
 
 
@@ -76,7 +78,7 @@ def test_no_plan_of_any_view_reads_rows_of_another_customer(
 ) -> None:
     tables = {table for (table,) in walled.execute(WALLED)} - {"reader_connections"}
     assert len(tables) > 15
-    questions = list(list_questions(walled, kind.schema))
+    questions = list(list_questions(walled, kind))
     assert len(questions) > 100
     with walled.open(kind) as session:
         session.run("set tenant_mirror.connection_id = '1'")
