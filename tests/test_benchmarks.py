@@ -63,7 +63,13 @@ def bench(servers: Servers, home: Path) -> Iterator[Bench]:
         environment.drop_all()
 
 
-@pytest.mark.parametrize("name", ["users", "groups", "deletions", "nesting", "dispatch", "web"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("users", "groups", "deletions", "nesting", "dispatch", "web"),
+        pytest.param("export", marks=pytest.mark.long),
+    ],
+)
 def test_a_cheap_scenario_runs_to_its_end_and_measures_what_is_promised(
     bench: Bench, name: str
 ) -> None:

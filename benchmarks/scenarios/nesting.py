@@ -1,12 +1,11 @@
 """Groups in groups: what their closure costs, and how long questions take with and without it."""
 
-import random
 from typing import Any, Final
 
 from benchmarks.bench import Bench
+from benchmarks.large_directory import DirectorySize, count_memberships, create_directory
 from benchmarks.results import Scenario, SpeedTarget
 
-LEVELS: Final = 10
 QUESTIONS: Final = 15
 RECURSIVE: Final = "a plain recursive query"
 
@@ -20,83 +19,25 @@ GROUP = "all members of one group"
 IS_IN = "is a user in a group"
 TENANT = "all members of all groups"
 
-_CONNECTION = """
-    insert into sync.connections
-           (nango_connection_id, provider_config_key, provider, display_name)
-    values ('contoso', 'key', 'microsoft', 'Contoso')
-"""
-_STREAM = """
-    insert into sync.streams (connection_id, resource, phase) values (1, 'groups', 'delta')
-"""
-_OBJECTS = """
-    insert into directory.{table} (connection_id, id, display_name, first_seen_at, changed_at)
-    select 1, md5('{table}' || n)::uuid, '{table} ' || n, now(), now()
-      from generate_series(0, %s - 1) n
-"""
-_MEMBERS = """
-    insert into directory.group_members
-           (connection_id, group_id, member_id, member_type, first_seen_at, changed_at)
-    select 1, md5('groups' || g)::uuid, md5('users' || u)::uuid, 'user', now(), now()
-      from (select distinct g, abs(hashint8(g * 1000000 + n)) %% %s as u
-              from generate_series(0::bigint, %s - 1) g, generate_series(1::bigint, %s) n) m
-     order by 2, 3
-"""
-_NESTED = """
-    insert into directory.group_members
-           (connection_id, group_id, member_id, member_type, first_seen_at, changed_at)
-    select 1, md5('groups' || e.outer_no)::uuid, md5('groups' || e.inner_no)::uuid, 'group',
-           now(), now()
-      from unnest(%s::int[], %s::int[]) e(outer_no, inner_no)
-        on conflict do nothing
-"""
-
-
-def build_edges(groups: int) -> list[tuple[int, int]]:
-    """Return groups in groups, outer and inner: ten deep, some with two parents, some cycles."""
-    chance, width = random.Random(18), groups // LEVELS
-    parents: dict[int, int] = {}
-    edges = set()
-    for inner in range(width, groups):
-        above = (inner // width - 1) * width
-        parents[inner] = above + chance.randrange(width)
-        edges.add((parents[inner], inner))
-        if chance.random() < 0.2:
-            edges.add((above + chance.randrange(width), inner))
-    for inner in chance.sample(range(width * 4, groups), max(2, groups // 1000)):
-        above = inner
-        for _ in range(3):
-            above = parents[above]
-        edges.add((inner, above))
-    return sorted(edges)
-
 
 def run(bench: Bench) -> None:
     """Fill the tables as a first load would, then build the closure and ask."""
-    users = bench.pick(full=100_000, quick=10_000, tiny=200)
-    groups = bench.pick(full=20_000, quick=2_000, tiny=60)
-    members = bench.pick(full=100, quick=50, tiny=5)
     environment = bench.environment
-    base = environment.clone(environment.migrated_url)
-    edges = build_edges(groups)
-    for statement, *values in (
-        (_CONNECTION,),
-        (_STREAM,),
-        (_OBJECTS.format(table="users"), users),
-        (_OBJECTS.format(table="groups"), groups),
-        (_MEMBERS, users, groups, members),
-        (_NESTED, [outer for outer, _ in edges], [inner for _, inner in edges]),
-        ("analyze",),
-    ):
-        environment.query(base, statement, *values)
-    asked = {"users": _list_users(bench, base, users)}
+    size = DirectorySize(
+        users=bench.pick(full=100_000, quick=10_000, tiny=200),
+        groups=bench.pick(full=20_000, quick=2_000, tiny=60),
+        members=bench.pick(full=100, quick=50, tiny=5),
+    )
+    base = create_directory(environment, size)
+    asked = {"users": _list_users(bench, base, size.users)}
     for _ in bench.iterate_rounds():
         with environment.use_clone(base) as url:
             _record(bench, environment.run_measured("benchmarks.children.nesting", asked, url))
-    stored = "select count(*) from directory.group_members"
-    count = environment.query(base, stored)[0][0]
+    counts = count_memberships(environment, base)
     bench.add_note(
-        f"{users:,} users, {groups:,} groups, {count:,} memberships, of which {len(edges):,} are of"
-        f" groups; the groups asked for are the {QUESTIONS} that contain the most groups"
+        f"{size.users:,} users, {size.groups:,} groups, {sum(counts.values()):,} memberships, of"
+        f" which {counts['group']:,} are of groups; the groups asked for are the {QUESTIONS} that"
+        " contain the most groups"
     )
     environment.drop(base)
 

@@ -122,16 +122,18 @@ def test_only_the_owner_can_read_it_and_nothing_is_left_of_a_failure(
         write(alpine, tmp_path / "other", ExportFormat.CSV, "usres")
     with pytest.raises(InvalidInput, match="is no folder"):
         write(alpine, tmp_path / "not" / "there", ExportFormat.CSV, "users")
-    with pytest.raises(OSError, match="full"):
-        _write_and_fail(alpine, tmp_path / "other")
+    for form in ExportFormat:
+        with pytest.raises(OSError, match="full"):
+            _write_and_fail(alpine, tmp_path / "other", form)
     assert [one.name for one in tmp_path.iterdir()] == ["out"]
 
 
-def _write_and_fail(alpine: StoryMirror, folder: Path) -> None:
-    def fail(_view: str, _rows: int) -> None:
-        raise OSError("full")
+def _write_and_fail(alpine: StoryMirror, folder: Path, form: ExportFormat) -> None:
+    def fail(view: str, _rows: int) -> None:
+        if view == "users":
+            raise OSError("full")
 
-    request = ExportRequest(ALPINE, folder, ExportFormat.CSV, ["users"])
+    request = ExportRequest(ALPINE, folder, form, ["sites", "users"])
     with alpine.database.open_transaction() as db:
         write_export(db, request, fail)
 

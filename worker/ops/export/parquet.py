@@ -1,19 +1,25 @@
 """Turns CSV into Parquet with DuckDB, in row groups, so that memory is bounded."""
 
-import os
-import threading
+import glob
+import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from itertools import count, islice
 from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-from worker.core.errors import ConfigurationError
+from worker.core.errors import ConfigurationError, StateConflict
 from worker.store.export import ExportedColumn
 
 _MEMORY_LIMIT: Final = "128MB"
+"""A bound for the widest rows; usual ones take 35 MB."""
 _ROW_GROUP: Final = 20_480
 """Rows that are held at once; a multiple of DuckDB's vectors."""
+_ROW_GROUP_BYTES: Final = 4_194_304
+"""A row group ends with the vector that reaches it."""
+_PIECE_BYTES: Final = 8_388_608
+"""DuckDB keeps what it has read of a file of CSV, up to its limit, until that file ends."""
+_MAX_ROW_BYTES: Final = 2_097_152
 
 _TYPES: Final = {
     "text": "VARCHAR",
@@ -48,54 +54,61 @@ def get_parquet_type(column: ExportedColumn) -> str:
 
 
 def write_parquet(chunks: Iterator[bytes], columns: Sequence[ExportedColumn], path: Path) -> None:
-    """Write CSV with a header as one file of Parquet."""
+    """Write CSV, of which each chunk is the header or a row, as one file of Parquet.
+
+    Meanwhile its rows are in a folder beside it, which is left there by a failure. Raises
+    StateConflict if DuckDB cannot write it.
+    """
     duckdb = load_duckdb()
-    reading, writing = os.pipe()
-    feeder = _Feeder(chunks, writing)
-    feeder.start()
-    limits = {"memory_limit": _MEMORY_LIMIT, "threads": 1, "preserve_insertion_order": False}
+    folder = path.with_suffix(".rows")
+    folder.mkdir(mode=0o700)
+    _write_pieces(islice(chunks, 1, None), folder)
+    # Without a folder for what it has no memory for, as that would be in the working directory.
+    limits = {"memory_limit": _MEMORY_LIMIT, "threads": 1, "temp_directory": ""}
     try:
-        with duckdb.connect(config=limits) as db:
-            db.execute(_render_copy(reading, columns, path))
-    finally:
-        os.close(reading)
-        feeder.join()
-    if feeder.error is not None:
-        raise feeder.error
+        with duckdb.connect(config={**limits, "preserve_insertion_order": False}) as db:
+            db.execute(_render_copy(folder, columns, path))
+    except duckdb.Error as error:
+        # Only its kind is told: messages of DuckDB have the values of rows.
+        kind = type(error).__name__
+        raise StateConflict(
+            f"DuckDB cannot write {path.name} ({kind}); export with --format csv instead"
+        ) from None
+    shutil.rmtree(folder)
 
 
-class _Feeder(threading.Thread):
-    """Writes what Postgres sends into a pipe, and ends when nobody reads it any more."""
-
-    def __init__(self, chunks: Iterator[bytes], pipe: int) -> None:
-        super().__init__(name="export", daemon=True)
-        self._chunks = chunks
-        self._pipe = pipe
-        self.error: BaseException | None = None
-
-    def run(self) -> None:
-        try:
-            with suppress(BrokenPipeError), os.fdopen(self._pipe, "wb") as pipe:
-                for chunk in self._chunks:
-                    pipe.write(chunk)
-        except BaseException as error:  # noqa: BLE001 - raised again in the other thread
-            self.error = error
+def _write_pieces(rows: Iterator[bytes], folder: Path) -> None:
+    """Write the rows as files of a few megabytes, at least one."""
+    for number in count():
+        written = 0
+        with (folder / f"{number:06}.csv").open("wb") as file:
+            for row in rows:
+                file.write(row)
+                written += len(row)
+                if written >= _PIECE_BYTES:
+                    break
+            else:
+                return
 
 
-def _render_copy(pipe: int, columns: Sequence[ExportedColumn], path: Path) -> str:
+def _render_copy(folder: Path, columns: Sequence[ExportedColumn], path: Path) -> str:
     selected = ", ".join(_select_column(one) for one in columns)
     read = ", ".join(
         f"{_quote(one.name)}: '{'VARCHAR' if one.is_list else get_parquet_type(one)}'"
         for one in columns
     )
     source = (
-        f"read_csv('/dev/fd/{pipe}', header = true, auto_detect = false, delim = ',',"
-        " quote = '\"', escape = '\"', nullstr = '', allow_quoted_nulls = false,"
-        f" parallel = false, max_line_size = 2097152, columns = {{{read}}})"
+        f"read_csv({_quote_text(f'{glob.escape(str(folder))}/*.csv')}, header = false,"
+        " auto_detect = false, hive_partitioning = false, delim = ',', quote = '\"',"
+        " escape = '\"', nullstr = '', allow_quoted_nulls = false, parallel = false,"
+        f" max_line_size = {_MAX_ROW_BYTES}, buffer_size = {2 * _MAX_ROW_BYTES},"
+        f" columns = {{{read}}})"
     )
-    to = str(path).replace("'", "''")
-    options = f"format parquet, compression zstd, row_group_size {_ROW_GROUP}"
-    return f"copy (select {selected} from {source}) to '{to}' ({options})"
+    options = (
+        f"format parquet, compression zstd, row_group_size {_ROW_GROUP},"
+        f" row_group_size_bytes {_ROW_GROUP_BYTES}"
+    )
+    return f"copy (select {selected} from {source}) to {_quote_text(str(path))} ({options})"
 
 
 def _select_column(column: ExportedColumn) -> str:
@@ -105,3 +118,7 @@ def _select_column(column: ExportedColumn) -> str:
 
 def _quote(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
+
+
+def _quote_text(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
