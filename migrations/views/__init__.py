@@ -26,7 +26,7 @@ from migrations.views.nesting_functions import (
     GROUPS_OF,
     MEMBERS_OF,
 )
-from migrations.views.people import GUESTS, USER_MAIL_ADDRESSES, USERS
+from migrations.views.people import DELETED_USERS, GUESTS, USER_MAIL_ADDRESSES, USERS
 from migrations.views.privilege import EFFECTIVE_ROLE_HOLDERS, PRIVILEGED_USERS
 from migrations.views.roles import ROLE_ASSIGNMENTS, ROLE_DEFINITIONS
 from migrations.views.sign_ins import SIGN_IN_ACTIVITY
@@ -38,6 +38,7 @@ VIEWS: Final[tuple[AnalyticsView, ...]] = (
     FRESHNESS,
     CONNECTIONS,
     USERS,
+    DELETED_USERS,
     GUESTS,
     USER_MAIL_ADDRESSES,
     MANAGERS,

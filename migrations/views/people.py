@@ -1,4 +1,4 @@
-"""Users, guests among them, and their mail addresses."""
+"""Users, guests and deleted ones among them, and their mail addresses."""
 
 from typing import Final
 
@@ -73,6 +73,56 @@ USERS: Final = AnalyticsView(
         defaults={"account_enabled": True},
     ),
     from_table(_USERS),
+    key=("connection_id", "id"),
+)
+
+DELETED_USERS: Final = AnalyticsView(
+    "deleted_users",
+    "Users that were deleted and are still stored here, with the evidence; without those that were"
+    " erased",
+    (
+        *CUSTOMER,
+        Column("id", "t.id", "the id that the user had"),
+        Column(
+            "user_principal_name",
+            "t.user_principal_name",
+            f"the last known sign-in name; {NULL_IF_UNSET}",
+            personal=True,
+        ),
+        Column(
+            "display_name",
+            "t.display_name",
+            f"the last known name; {NULL_IF_UNSET}",
+            personal=True,
+        ),
+        Column(
+            "is_guest",
+            "coalesce(t.user_type = 'Guest', false)",
+            "whether it was a guest; false where Graph sent no type",
+        ),
+        Column(
+            "deleted_at",
+            "t.deleted_at",
+            "when it was seen here that the user is deleted",
+            personal=True,
+        ),
+        Column(
+            "deleted_reason",
+            "t.deleted_reason",
+            "soft_deleted or permanently_deleted, as Graph said, or not_seen: a complete walk did"
+            " not see the user, and a read by id did not find it",
+        ),
+        Column(
+            "first_seen_at",
+            "t.first_seen_at",
+            "when the row was first stored; it may have been deleted and restored since",
+        ),
+    ),
+    """
+  from directory.users t
+  join sync.connections c on c.id = t.connection_id and c.status <> 'retired'
+ where t.deleted_at is not null
+""",
     key=("connection_id", "id"),
 )
 

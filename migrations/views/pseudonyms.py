@@ -41,7 +41,7 @@ _KEPT_TEXTS: Final = frozenset(
         *("membership_rule_processing_state", "preferred_data_location", "sku_part_number"),
         *("product_name", "licensed_through", "service_principal_type", "sign_in_audience"),
         *("permission", "password_policies", "resource", "change", "property", "phase", "state"),
-        *("holder_type", "object_type", "code", "severity"),
+        *("holder_type", "object_type", "code", "severity", "deleted_reason"),
     }
 )
 """Texts out of closed vocabularies, and domains."""

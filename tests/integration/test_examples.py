@@ -1,4 +1,4 @@
-"""The questions of docs/examples have the tenants' answers, for a role that may only read.
+"""The questions of docs/examples have the tenants' answers, for a login of an analyst.
 
 A new example is a file there, whose first line is the question, and a check of its answer in one of
 the modules of ``tests/support/examples``.
@@ -8,22 +8,22 @@ import json
 import runpy
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
 from types import ModuleType
 from typing import Final
 
+import psycopg
 import pytest
-from sqlalchemy import text
 
+from migrations.walls.roles import LIMITS, ReaderKind
 from tests.support import examples, story_examples
 from tests.support.analysts import Analysts, Row
+from tests.support.databases import DatabaseFactory
 from tests.support.examples import Check
+from tests.support.reader import Reader, open_reader
 from tests.support.story import StoryMirror
-from worker.store.engine import Database
-from worker.store.grants import render_reader_grants
 
 FOLDER: Final = Path(__file__).parents[2] / "docs" / "examples"
 EXAMPLES: Final = {path.stem: path for path in sorted(FOLDER.glob("*.sql"))}
@@ -35,53 +35,44 @@ ANSWERS: Final[Mapping[str, Check]] = {
 }
 
 
-@contextmanager
-def open_reader(database: Database, name: str) -> Iterator[str]:
-    """A role with the rights that ``tenant-mirror grants`` gives."""
-    with database.open_transaction() as db:
-        db.execute(text(f"create role {name}"))
-        grants = render_reader_grants(db, name)
-    for statement in grants.replace("begin;", "").replace("commit;", "").split(";\n"):
-        if statement.strip():
-            with database.open_transaction() as db:
-                db.execute(text(statement))
-    yield name
-    with database.open_transaction() as db:
-        db.execute(text(f"drop owned by {name}"))
-        db.execute(text(f"drop role {name}"))
+@pytest.fixture(scope="module")
+def reader(cluster: DatabaseFactory, analysts: Analysts) -> Iterator[Reader]:
+    with open_reader(cluster, analysts.database) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="module")
-def reader(analysts: Analysts) -> Iterator[str]:
-    with open_reader(analysts.database, "reader_of_examples") as name:
-        yield name
+def story_reader(cluster: DatabaseFactory, alpine: StoryMirror) -> Iterator[Reader]:
+    with open_reader(cluster, alpine.database) as opened:
+        yield opened
 
 
-@pytest.fixture(scope="module")
-def story_reader(alpine: StoryMirror) -> Iterator[str]:
-    with open_reader(alpine.database, "reader_of_the_story") as name:
-        yield name
+def read(reader: Reader, name: str) -> list[Row]:
+    """The answer of an example to an analyst."""
+    return reader.ask(EXAMPLES[name].read_text(encoding="utf-8"))
 
 
-def read(database: Database, reader: str, name: str) -> list[Row]:
-    """The answer of an example to a role that may only read."""
-    with database.open_transaction() as db:
-        db.execute(text(f"set local role {reader}"))
-        found = db.execute(text(EXAMPLES[name].read_text(encoding="utf-8"))).mappings()
-        return [dict(row) for row in found]
+def test_the_reader_is_a_member_of_the_readers_role_alone_with_its_limits(reader: Reader) -> None:
+    kind = ReaderKind.READER
+    roles = (
+        "select r.rolname as name from pg_roles r where pg_has_role(current_user, r.oid, 'member')"
+    )
+    assert {row["name"] for row in reader.ask(roles)} == {reader.login, kind.role}
+    for setting, value in LIMITS[kind].settings.items():
+        assert reader.ask(f"show {setting}") == [{setting: value.replace("60s", "1min")}]
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        reader.ask("select * from directory.users")
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-def test_an_example_answers_its_question(analysts: Analysts, reader: str, name: str) -> None:
-    ANSWERS[name](analysts, read(analysts.database, reader, name))
+def test_an_example_answers_its_question(analysts: Analysts, reader: Reader, name: str) -> None:
+    ANSWERS[name](analysts, read(reader, name))
 
 
 @pytest.mark.parametrize("name", story_examples.ANSWERS)
-def test_an_example_answers_its_question_about_the_story(
-    alpine: StoryMirror, story_reader: str, name: str
-) -> None:
+def test_an_example_answers_its_question_about_the_story(story_reader: Reader, name: str) -> None:
     pick, expected = story_examples.ANSWERS[name]
-    assert [pick(row) for row in read(alpine.database, story_reader, name)] == expected
+    assert [pick(row) for row in read(story_reader, name)] == expected
 
 
 def list_queries_of_tools() -> list[str]:
@@ -93,13 +84,11 @@ def list_queries_of_tools() -> list[str]:
 
 
 def test_queries_of_the_examples_for_tools_have_answers(
-    alpine: StoryMirror, story_reader: str, monkeypatch: pytest.MonkeyPatch
+    story_reader: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "pandas", ModuleType("pandas"))
     for query in list_queries_of_tools():
-        with alpine.database.open_transaction() as db:
-            db.execute(text(f"set local role {story_reader}"))
-            rows = db.execute(text(query)).all()
+        rows = story_reader.ask(query)
         assert rows or "analytics.freshness" in query, query
 
 

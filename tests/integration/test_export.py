@@ -5,7 +5,6 @@ import json
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import duckdb
 import pytest
@@ -13,6 +12,8 @@ from click.testing import CliRunner
 from sqlalchemy import text
 
 from migrations.views import VIEWS
+from tests.support.databases import DatabaseFactory
+from tests.support.reader import open_reader
 from tests.support.story import ALPINE, StoryMirror
 from worker.core.errors import InvalidInput
 from worker.ops.cli import cli
@@ -138,20 +139,17 @@ def _write_and_fail(alpine: StoryMirror, folder: Path, form: ExportFormat) -> No
         write_export(db, request, fail)
 
 
-def test_duckdb_reads_the_views_through_its_extension(alpine: StoryMirror) -> None:
+def test_duckdb_reads_the_views_through_its_extension_as_an_analyst(
+    cluster: DatabaseFactory, alpine: StoryMirror
+) -> None:
     package = find_spec("duckdb_extension_postgres_scanner")
     if package is None:
         pytest.skip("the extension is a wheel for Linux only")
     (folder,) = package.submodule_search_locations or []
     (extension,) = Path(folder).rglob("*.duckdb_extension")
-    parts = urlsplit(alpine.database.url.render_as_string(hide_password=False))
-    login = (
-        f"host={parts.hostname} port={parts.port} user={parts.username}"
-        f" password={parts.password} dbname={parts.path[1:]}"
-    )
-    with duckdb.connect() as db:
+    with open_reader(cluster, alpine.database) as reader, duckdb.connect() as db:
         db.execute(f"load '{extension}'")
-        db.execute(f"attach '{login}' as mirror (type postgres, read_only)")
+        db.execute(f"attach '{reader.url}' as mirror (type postgres, read_only)")
         found = db.execute(
             "select role_name, count(distinct holder_id) from"
             " mirror.analytics.effective_role_holders where is_privileged group by 1 order by 1"

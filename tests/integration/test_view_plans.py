@@ -12,6 +12,7 @@ from tests.support.analysts import Analysts
 ID: Final = "cast('00000000-0000-4000-8000-000000000001' as uuid)"
 BY_ID: Final = {
     "guests": f"id = {ID}",
+    "deleted_users": f"id = {ID}",
     "user_mail_addresses": f"user_id = {ID}",
     "managers": f"user_id = {ID}",
     "sign_in_activity": f"user_id = {ID}",

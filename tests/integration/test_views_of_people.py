@@ -202,3 +202,20 @@ def test_units_and_their_members_are_those_of_the_tenant(analysts: Analysts) -> 
     )
     assert {(row["unit_id"], row["member_id"]): row["member_name"] for row in found} == members
     assert all(row["unit_name"] == units[row["unit_id"]]["displayName"] for row in found)
+
+
+# ---- deleted users
+
+
+def test_deleted_users_have_their_evidence_and_are_in_no_other_view(analysts: Analysts) -> None:
+    gone = analysts.ids["gone"]
+    (row,) = analysts.ask("select * from analytics.deleted_users")
+    assert (row["connection_id"], row["id"], row["display_name"]) == (1, gone, "Gone Away")
+    assert (row["deleted_reason"], row["is_guest"]) == ("soft_deleted", False)
+    assert row["first_seen_at"] < row["deleted_at"]
+    assert analysts.ask(f"select from analytics.users where id = '{gone}'") == []
+
+
+def test_a_restored_user_is_deleted_no_longer(analysts: Analysts) -> None:
+    change = "update directory.users set deleted_at = null, deleted_reason = null"
+    assert analysts.ask_after(change, "select * from analytics.deleted_users") == []

@@ -9,7 +9,7 @@ from tests.support.examples import Check
 
 def deleted_accounts(world: Analysts, rows: Sequence[Row]) -> None:
     (row,) = rows
-    assert (row["connection_id"], row["display_name"]) == (1, "Gone Away")
+    assert (row["organization"], row["display_name"]) == ("Contoso", "Gone Away")
     assert row["deleted_reason"] == "soft_deleted"
     assert (row["can_be_restored_until"] - row["deleted_at"]).days == 30
 
