@@ -76,6 +76,13 @@ USERS: Final = AnalyticsView(
     key=("connection_id", "id"),
 )
 
+_DELETED: Final = """
+  from directory.users t
+  join sync.connections c on c.id = t.connection_id and c.status <> 'retired'
+ where t.deleted_reason is not null
+"""
+"""Asks for the reason, as the index of deleted rows, of all customers, would be read for a time."""
+
 DELETED_USERS: Final = AnalyticsView(
     "deleted_users",
     "Users that were deleted and are still stored here, with the evidence; without those that were"
@@ -118,11 +125,7 @@ DELETED_USERS: Final = AnalyticsView(
             "when the row was first stored; it may have been deleted and restored since",
         ),
     ),
-    """
-  from directory.users t
-  join sync.connections c on c.id = t.connection_id and c.status <> 'retired'
- where t.deleted_at is not null
-""",
+    _DELETED,
     key=("connection_id", "id"),
 )
 
