@@ -1,6 +1,10 @@
 """What a kind of finding is declared as, and SQL that several of them use."""
 
 from dataclasses import dataclass
+from typing import Final
+
+ONE_ROW: Final = "unnest(array[true])"
+"""Postgres plans a query without a table as it stands, also one whose condition never holds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,6 +19,9 @@ class FindingKind:
     source: str
     """SQL from ``from`` on, without the condition."""
     where: str = "true"
+    beside: str = ""
+    """SQL of rows that belong to a row ``t``. With it, the source is read once for all kinds that
+    have the same one, and only rows for which ``where`` holds come that far."""
     about: str
     """SQL of the type, the id and the name of the object."""
     sentence: str

@@ -1,5 +1,6 @@
 """What somebody should look at or mend: a row for each finding, with a code and a sentence."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from migrations.views.finding_kind import FindingKind
@@ -16,22 +17,50 @@ FINDING_KINDS: Final = (
 )
 
 
-def _render_kind(finding: FindingKind) -> str:
-    """Return a query of its own: a filter by code leaves out all others when it is planned."""
-    code, severity = f"'{finding.code}'::text", f"'{finding.severity}'::text"
+def _render_columns(finding: FindingKind) -> str:
     needs = ", ".join(f"'{one}'" for one in finding.needs)
     object_type, object_id, object_name = finding.about.split(", ", 2)
-    return f"""select t.connection_id, {code} as code, {severity} as severity,
-              {object_type} as object_type, {object_id} as object_id,
+    return f"""'{finding.code}'::text as code, '{finding.severity}'::text as severity,
+              {object_type}::text as object_type, {object_id} as object_id,
               {object_name} as object_name,
               {finding.sentence} as sentence, {finding.since} as since,
-              array[{needs}] as needs
+              array[{needs}] as needs"""
+
+
+def _render_kind(finding: FindingKind) -> str:
+    """Return a query of its own: a filter by code leaves out all others when it is planned."""
+    return f"""select t.connection_id, {_render_columns(finding)}
          {finding.source}
         where {finding.where}"""
 
 
+def _render_kinds(source: str, findings: Sequence[FindingKind]) -> str:
+    """Return a query of all kinds of one source, which reads it once.
+
+    A filter by code leaves out the others when it is planned, and the source with them if none is
+    left.
+    """
+    each = "\n               union all\n              ".join(
+        f"select {_render_columns(one)}\n                from {one.beside} where {one.where}"
+        for one in findings
+    )
+    return f"""select t.connection_id, x.*
+         {source}
+        cross join lateral (
+              {each}) x
+        where {" or ".join(f"({one.where})" for one in findings)}"""
+
+
 def _render_found() -> str:
-    return "\n        union all\n       ".join(_render_kind(one) for one in FINDING_KINDS)
+    shared: dict[str, list[FindingKind]] = {}
+    for one in FINDING_KINDS:
+        if one.beside:
+            shared.setdefault(one.source, []).append(one)
+    queries = [
+        *(_render_kind(one) for one in FINDING_KINDS if not one.beside),
+        *(_render_kinds(source, findings) for source, findings in shared.items()),
+    ]
+    return "\n        union all\n       ".join(queries)
 
 
 FINDINGS: Final = AnalyticsView(

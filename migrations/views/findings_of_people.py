@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from migrations.views.finding_kind import FindingKind, count_noun, format_day
+from migrations.views.finding_kind import ONE_ROW, FindingKind, count_noun, format_day
 
 PENDING_DAYS: Final = 30
 """After which an invitation that is not redeemed is a finding."""
@@ -22,10 +22,8 @@ _HOLDS: Final = (
     " || case when t.path is null then '' else ' through ' || t.path end"
 )
 _USERS: Final = "from analytics.users t"
-_OWNERS: Final = "from analytics.group_owners t"
-_HOLDERS: Final = """from analytics.effective_role_holders t
-         left join directory.service_principals p
-           on p.connection_id = t.connection_id and p.id = t.holder_id"""
+_INVITED: Final = "coalesce(t.external_user_state_change_date_time, t.created_date_time)"
+_HOLDERS: Final = "from analytics.effective_role_holders t"
 _NEEDS_OF_HOLDERS: Final = (
     *("users", "groups", "group_members", "role_definitions", "role_assignments"),
 )
@@ -37,10 +35,10 @@ ACCOUNT_FINDINGS: Final = (
         meaning="A user who cannot sign in is still a member of groups",
         severity="low",
         needs=("users", "group_members"),
-        source=f"""{_USERS}
-         join lateral (select count(*) as number from directory.group_members d
-                        where d.connection_id = t.connection_id and d.member_id = t.id
-                          and d.deleted_at is null) m on m.number > 0""",
+        source=_USERS,
+        beside="""(select count(*) as number from directory.group_members d
+                       where d.connection_id = t.connection_id and d.member_id = t.id
+                         and d.deleted_at is null having count(*) > 0) m""",
         where="not t.account_enabled",
         about=_USER,
         sentence=f"'is disabled and still a member of ' || {count_noun('m.number', 'group')}",
@@ -51,6 +49,7 @@ ACCOUNT_FINDINGS: Final = (
         severity="low",
         needs=("users",),
         source=_USERS,
+        beside=ONE_ROW,
         where="not t.account_enabled and t.license_count > 0",
         about=_USER,
         sentence=f"'is disabled and has ' || {count_noun('t.license_count', 'licence')}",
@@ -75,11 +74,13 @@ ACCOUNT_FINDINGS: Final = (
         meaning=f"An invitation was not redeemed for {PENDING_DAYS} days",
         severity="low",
         needs=("users",),
-        source="from analytics.guests t",
-        where=f"t.pending_since < now() - interval '{PENDING_DAYS} days'",
+        source=_USERS,
+        beside=ONE_ROW,
+        where="t.is_guest and t.external_user_state = 'PendingAcceptance'"
+        f" and {_INVITED} < now() - interval '{PENDING_DAYS} days'",
         about=_USER,
-        sentence=f"'has not redeemed the invitation since ' || {format_day('t.pending_since')}",
-        since="t.pending_since",
+        sentence=f"'has not redeemed the invitation since ' || {format_day(_INVITED)}",
+        since=_INVITED,
     ),
 )
 
@@ -90,6 +91,7 @@ ROLE_FINDINGS: Final = (
         severity="high",
         needs=_NEEDS_OF_HOLDERS,
         source=_HOLDERS,
+        beside=ONE_ROW,
         where="t.holder_type = 'user' and not t.account_enabled",
         about=_HOLDER,
         sentence=f"'is disabled and ' || {_HOLDS}",
@@ -101,6 +103,7 @@ ROLE_FINDINGS: Final = (
         severity="high",
         needs=_NEEDS_OF_HOLDERS,
         source=_HOLDERS,
+        beside=ONE_ROW,
         where="t.is_privileged and t.is_guest",
         about=_HOLDER,
         sentence=f"'is a guest and ' || {_HOLDS}",
@@ -113,6 +116,7 @@ ROLE_FINDINGS: Final = (
         severity="medium",
         needs=_NEEDS_OF_HOLDERS,
         source=_HOLDERS,
+        beside=ONE_ROW,
         where="t.is_privileged and t.on_premises_sync_enabled",
         about=_HOLDER,
         sentence=f"'is synchronized from Active Directory and ' || {_HOLDS}",
@@ -125,6 +129,7 @@ ROLE_FINDINGS: Final = (
         severity="medium",
         needs=(*_NEEDS_OF_HOLDERS, "role_assignment_schedule_instances"),
         source=_HOLDERS,
+        beside=ONE_ROW,
         where="t.is_privileged and t.is_permanent and t.holder_type = 'user'",
         about=_HOLDER,
         sentence=f"{_HOLDS} || ' without an end'",
@@ -136,8 +141,10 @@ ROLE_FINDINGS: Final = (
         severity="high",
         needs=(*_NEEDS_OF_HOLDERS, "service_principals"),
         source=_HOLDERS,
-        where="exists (select from analytics.service_principals f where f.is_foreign"
-        " and f.connection_id = p.connection_id and f.id = p.id)",
+        beside="""(select from analytics.service_principals p
+                       where p.connection_id = t.connection_id and p.id = t.holder_id
+                         and p.is_foreign) p""",
+        where="t.holder_type = 'service_principal'",
         about=_HOLDER,
         sentence=f"'{_FOREIGN}' || {_HOLDS}",
         since="t.starts_at",
@@ -165,13 +172,14 @@ ROLE_FINDINGS: Final = (
         meaning="An owner of a group that holds a role can become a member, and so hold the role",
         severity="medium",
         needs=("users", "groups", "group_owners", "role_assignments", "role_definitions"),
-        source=f"""{_OWNERS}
-         join lateral (
-              select string_agg(distinct coalesce(a.role_name, a.role_definition_id::text), ', ')
+        source="""from (select a.connection_id, a.principal_id,
+                     string_agg(distinct coalesce(a.role_name, a.role_definition_id::text), ', ')
                          as roles
                 from analytics.role_assignments a
-               where a.connection_id = t.connection_id and a.principal_id = t.group_id) a
-           on a.roles is not null""",
+               where a.principal_type = 'group'
+               group by a.connection_id, a.principal_id) a
+         join analytics.group_owners t
+           on t.connection_id = a.connection_id and t.group_id = a.principal_id""",
         where="t.owner_type = 'user'",
         about="'user', t.owner_id::text, coalesce(t.owner_name, t.owner_id::text)",
         sentence="'owns ' || coalesce(t.group_name, t.group_id::text) || ', which holds '"

@@ -51,9 +51,9 @@ GROUP_FINDINGS: Final = (
         needs=("groups", "group_members"),
         source=_GROUPS,
         where="""t.visibility is distinct from 'HiddenMembership'
-          and not exists (select from directory.group_members m
-                           where m.connection_id = t.connection_id and m.group_id = t.id
-                             and m.deleted_at is null)""",
+          and (select m.member_id from directory.group_members m
+                where m.connection_id = t.connection_id and m.group_id = t.id
+                  and m.deleted_at is null limit 1) is null""",
         about=_GROUP,
         sentence="'has no member'",
     ),
@@ -108,17 +108,27 @@ APPLICATION_FINDINGS: Final = (
         " privileged",
         severity="high",
         needs=("service_principals", "app_role_assignments"),
-        source=f"""from analytics.app_role_assignments t
+        source="""from (select d.connection_id, d.id, l.permission, l.meaning,
+                     (role.one ->> 'id')::uuid as role_id
+                from analytics.service_principals r
+                join directory.service_principals d
+                  on d.connection_id = r.connection_id and d.id = r.id
+               cross join jsonb_array_elements(d.app_roles) as role (one)
+                join (select permission, min(meaning) as meaning
+                        from analytics.privileged_permissions
+                       where is_counted group by permission) l
+                  on l.permission = role.one ->> 'value'
+               where r.is_microsoft) l
+         join analytics.app_role_assignments t
+           on t.connection_id = l.connection_id and t.resource_id = l.id
+          and t.app_role_id = l.role_id
          join analytics.service_principals p
-           on p.connection_id = t.connection_id and p.id = t.principal_id
-         join analytics.service_principals r
-           on r.connection_id = t.connection_id and r.id = t.resource_id
-        {_ABILITY}""",
-        where="l.meaning is not null and r.is_microsoft and not p.is_microsoft",
+           on p.connection_id = t.connection_id and p.id = t.principal_id""",
+        where="not p.is_microsoft",
         about="'service_principal', t.principal_id::text,"
         " coalesce(t.principal_name, t.principal_id::text)",
         sentence="case when p.is_foreign then 'was registered by another organization and '"
-        " else '' end || 'has ' || t.permission || ': it can ' || l.meaning",
+        " else '' end || 'has ' || l.permission || ': it can ' || l.meaning",
         since="t.created_date_time",
     ),
     FindingKind(
@@ -162,9 +172,11 @@ LICENSE_FINDINGS: Final = (
         meaning="More units of a product are in use than were bought",
         severity="medium",
         needs=("subscribed_skus",),
-        source="from analytics.licenses t",
-        where="t.consumed_units > t.prepaid_enabled + coalesce(t.prepaid_warning, 0)",
-        about="'license', t.id, coalesce(t.product_name, t.id)",
+        source="""from directory.subscribed_skus t
+         left join analytics.product_names n on n.sku_id = t.sku_id""",
+        where="t.deleted_at is null"
+        " and t.consumed_units > t.prepaid_enabled + coalesce(t.prepaid_warning, 0)",
+        about="'license', t.id, coalesce(n.name, t.sku_part_number, t.id)",
         sentence="'uses ' || t.consumed_units || ' of '"
         " || (t.prepaid_enabled + coalesce(t.prepaid_warning, 0)) || ' units'",
     ),
