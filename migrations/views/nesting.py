@@ -64,19 +64,62 @@ _WALK: Final = """
                                                        where s.id = d.member_id)) f
                              where f.ids is not null)
                        select w.id as group_id, l.depth
-                         from level l cross join lateral unnest(l.ids) as w (id)
-                        where l.depth > 0"""
-"""The groups inside a group ``o`` of a connection ``c``, a row of arrays for each level: what
+                         from level l cross join lateral unnest(l.ids) as w (id)"""
+"""A group ``o`` of a connection ``c`` and the groups inside it, a row of arrays for each level: what
 ``groups_inside`` does, without names and for connections without a closure only, which is half as
 much for the planner. The condition inside makes it follow ``c``, so that it is not begun elsewhere.
 """
 
-# Each branch is filtered by what a query asks for: a group, a member, a customer.
+_UNSTORED: Final = "('not_known', 'too_large')"
+"""States other than complete, written so that the planner expects them to be rare."""
+
+# The names are found before the ways of a member are counted, so that a filter by name reads no
+# more than one by id.
+
+
+def _render_members(pairs: str, condition: str) -> str:
+    """Return a query of the members of groups, by pairs ``k`` of a group and one inside it."""
+    return f"""select k.connection_id, k.group_id, g.display_name as group_name, d.member_id,
+               n.organization, u.id as user_id, u.display_name as user_name,
+               u.user_principal_name, max(nullif(d.member_type, 'other')) as member_type,
+               min(k.depth) as depth, count(*) as ways,
+               (array_agg(k.inner_id order by k.depth, k.inner_id))[1] as through_id
+          from {pairs} k
+          join analytics.nesting n on n.connection_id = k.connection_id
+          join directory.group_members d
+            on d.connection_id = k.connection_id and d.group_id = k.inner_id
+          left join directory.groups g
+            on g.connection_id = k.connection_id and g.id = k.group_id
+          left join directory.users u
+            on u.connection_id = d.connection_id and u.id = d.member_id
+         where {condition} and d.deleted_at is null
+         group by k.connection_id, k.group_id, d.member_id, g.display_name, n.organization, u.id,
+                  u.display_name, u.user_principal_name"""
+
+
+_STORED: Final = _render_members(
+    """(
+               select connection_id, id as group_id, id as inner_id, 0 as depth
+                 from directory.groups
+                union all
+               select connection_id, group_id, inner_id, depth from directory.group_closure)""",
+    f"n.state not in {_UNSTORED} and (k.depth = 0 or k.inner_id <> k.group_id)",
+)
+_WALKED: Final = _render_members(
+    f"""(
+               select c.connection_id, o.id as group_id, i.group_id as inner_id, i.depth
+                 from analytics.nesting c
+                 join directory.groups o
+                   on o.connection_id = case when c.state <> 'complete' then c.connection_id end
+                cross join lateral ({_WALK}) i)""",
+    f"n.state in {_UNSTORED}",
+)
+
 EFFECTIVE_GROUP_MEMBERS: Final = AnalyticsView(
     "effective_group_members",
     "Members of groups, directly or through groups in groups",
     (
-        Column("organization", "n.organization", ORGANIZATION.meaning),
+        Column("organization", "t.organization", ORGANIZATION.meaning),
         Column(
             "connection_id",
             "t.connection_id",
@@ -86,7 +129,7 @@ EFFECTIVE_GROUP_MEMBERS: Final = AnalyticsView(
         Column("group_id", "t.group_id", "the group's id", references="groups"),
         Column(
             "group_name",
-            "g.display_name",
+            "t.group_name",
             "the group's name; null where it is empty or the group is not mirrored",
             personal=True,
         ),
@@ -99,19 +142,19 @@ EFFECTIVE_GROUP_MEMBERS: Final = AnalyticsView(
         Column(
             "member_type",
             """case when t.member_type is not null then t.member_type
-            when u.id is not null then 'user' when m.id is not null then 'group'
+            when t.user_id is not null then 'user' when m.id is not null then 'group'
             when p.id is not null then 'service_principal' else 'unresolved' end""",
             "user, group, device, service_principal or org_contact; unresolved where Graph did not"
             " name a type that is known",
         ),
         Column(
             "member_name",
-            "coalesce(u.display_name, m.display_name, p.display_name)",
+            "coalesce(t.user_name, m.display_name, p.display_name)",
             "the name of a user, group or service principal; null of others, which are not"
             " mirrored",
             personal=True,
         ),
-        SIGN_IN_NAME,
+        Column("user_principal_name", "t.user_principal_name", SIGN_IN_NAME.meaning, personal=True),
         Column(
             "depth",
             "t.depth",
@@ -136,37 +179,10 @@ EFFECTIVE_GROUP_MEMBERS: Final = AnalyticsView(
         ),
     ),
     f"""
-  from (select a.connection_id, a.group_id, a.member_id,
-               max(nullif(a.member_type, 'other')) as member_type,
-               min(a.depth) as depth, count(*) as ways,
-               (array_agg(a.through_id order by a.depth, a.through_id))[1] as through_id
-          from (select d.connection_id, d.group_id, d.member_id, d.member_type, 0 as depth,
-                       d.group_id as through_id
-                  from directory.group_members d
-                 where d.deleted_at is null
-                 union all
-                select k.connection_id, k.group_id, d.member_id, d.member_type, k.depth,
-                       k.inner_id
-                  from analytics.nesting c
-                  join directory.group_closure k on k.connection_id = c.connection_id
-                  join directory.group_members d
-                    on d.connection_id = k.connection_id and d.group_id = k.inner_id
-                 where c.state = 'complete' and k.inner_id <> k.group_id
-                   and d.deleted_at is null
-                 union all
-                select o.connection_id, o.id, d.member_id, d.member_type, i.depth, i.group_id
-                  from analytics.nesting c
-                  join directory.groups o on o.connection_id = c.connection_id
-                 cross join lateral ({_WALK}) i
-                  join directory.group_members d
-                    on d.connection_id = o.connection_id and d.group_id = i.group_id
-                 where c.state <> 'complete' and o.deleted_at is null
-                   and d.deleted_at is null) a
-         group by a.connection_id, a.group_id, a.member_id) t
-  join analytics.nesting n on n.connection_id = t.connection_id
-  left join directory.groups g on g.connection_id = t.connection_id and g.id = t.group_id
+  from ({_STORED}
+        union all
+        {_WALKED}) t
   left join directory.groups w on w.connection_id = t.connection_id and w.id = t.through_id
-  left join directory.users u on u.connection_id = t.connection_id and u.id = t.member_id
   left join directory.groups m on m.connection_id = t.connection_id and m.id = t.member_id
   left join directory.service_principals p
     on p.connection_id = t.connection_id and p.id = t.member_id
