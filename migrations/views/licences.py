@@ -22,6 +22,19 @@ _ASSIGNED: Final = """left join (
         where u.deleted_at is null
         group by 1, 2) a on a.connection_id = t.connection_id and a.sku_id = t.sku_id::text"""
 
+
+def _is_read(stream: str, column: str, sent_as: str) -> str:
+    """Return whether a stream has read a column of all its objects."""
+    return f"""coalesce({stream}.fresh_at is not null and {stream}.off_at is null
+             and {stream}.phase <> 'refused'
+             and coalesce('{column}' = any({stream}.walked_columns), true)
+             and not coalesce('{sent_as}' = any({stream}.dropped || {stream}.left_out), false),
+             false)"""
+
+
+_ASSIGNED_IS_READ: Final = _is_read("su", "assigned_licenses", "assignedLicenses")
+_NOT_ASSIGNED: Final = "; null where users or their licences are not mirrored"
+
 LICENSES: Final = AnalyticsView(
     "licenses",
     "Products that customers subscribe to, with the units they have, use and assign",
@@ -46,14 +59,14 @@ LICENSES: Final = AnalyticsView(
             ),
             Column(
                 "assigned_users",
-                "coalesce(a.users, 0)",
+                f"case when {_ASSIGNED_IS_READ} then coalesce(a.users, 0) end",
                 "users that are not deleted to whom the product is assigned, directly or by a"
-                " group",
+                f" group{_NOT_ASSIGNED}",
             ),
             Column(
                 "assigned_disabled_users",
-                "coalesce(a.disabled_users, 0)",
-                "those among them whose account is disabled",
+                f"case when {_ASSIGNED_IS_READ} then coalesce(a.disabled_users, 0) end",
+                f"those among them whose account is disabled{_NOT_ASSIGNED}",
             ),
             *SEEN,
         ),
@@ -69,7 +82,12 @@ LICENSES: Final = AnalyticsView(
     ),
     from_table(
         _SUBSCRIBED_SKUS,
-        ("left join analytics.product_names p on p.sku_id = t.sku_id", _ASSIGNED),
+        (
+            "left join analytics.product_names p on p.sku_id = t.sku_id",
+            _ASSIGNED,
+            """left join sync.streams su
+    on su.connection_id = t.connection_id and su.resource = 'users'""",
+        ),
     ),
     key=("connection_id", "id"),
 )
@@ -92,15 +110,6 @@ def _select_licences(alias: str) -> str:
                    then ({_SKU})::uuid end as sku_id,
               coalesce(l.value -> 'disabledPlans', '[]') as disabled
          from jsonb_array_elements({alias}.assigned_licenses) l offset 0)"""
-
-
-def _is_read(stream: str, column: str, sent_as: str) -> str:
-    """Return whether a stream has read a column of all its objects."""
-    return f"""coalesce({stream}.fresh_at is not null and {stream}.off_at is null
-             and {stream}.phase <> 'refused'
-             and coalesce('{column}' = any({stream}.walked_columns), true)
-             and not coalesce('{sent_as}' = any({stream}.dropped || {stream}.left_out), false),
-             false)"""
 
 
 _THROUGH_GROUPS: Final = f"""left join (
@@ -255,14 +264,13 @@ _PRODUCTS: Final = f"""
   left join sync.streams su on su.connection_id = t.connection_id and su.resource = 'users'
 """
 _NOT_READ: Final = "; null where products are not mirrored, or the customer does not have it"
-_ASSIGNED_IS_READ: Final = _is_read("su", "assigned_licenses", "assignedLicenses")
 
 
 def _count_users(name: str, column: str, meaning: str) -> Column:
     return Column(
         name,
         f"case when {_ASSIGNED_IS_READ} then coalesce(t.{column}, 0) end",
-        f"{meaning}; null where users or their licences are not mirrored",
+        f"{meaning}{_NOT_ASSIGNED}",
     )
 
 

@@ -161,6 +161,11 @@ def test_users_that_are_not_known_are_no_zero(analysts: Analysts, change: str) -
     assert all(row["bought_units"] is not None for row in found)
     for name in ("assigned_users", "assigned_disabled_users", "assigned_guests"):
         assert {row[name] for row in found} == {None}, name
+    products = analysts.ask_after(
+        change, "select * from analytics.licenses where connection_id = 1"
+    )
+    for name in ("assigned_users", "assigned_disabled_users"):
+        assert {row[name] for row in products} == {None}, name
 
 
 def test_an_expired_subscription_counts_as_bought(analysts: Analysts) -> None:
