@@ -79,7 +79,7 @@ SERVICE_PRINCIPALS: Final = AnalyticsView(
 APP_ROLE_ASSIGNMENTS: Final = AnalyticsView(
     "app_role_assignments",
     "App roles that are held: application permissions of Microsoft Graph, and the roles of other"
-    " applications where these are mirrored",
+    " applications where these are mirrored; without those of deleted holders and applications",
     (
         *CUSTOMER,
         Column("id", "t.id", "the id of the assignment"),
@@ -137,13 +137,15 @@ APP_ROLE_ASSIGNMENTS: Final = AnalyticsView(
             join_named("users", "u", "principal_id"),
             join_named("groups", "g", "principal_id"),
         ),
-    ),
+    )
+    + "   and coalesce(r.deleted_at, p.deleted_at, u.deleted_at, g.deleted_at) is null",
     key=("connection_id", "id"),
 )
 
 PERMISSION_GRANTS: Final = AnalyticsView(
     "permission_grants",
-    "Delegated permissions that applications were granted, a row for each",
+    "Delegated permissions that applications were granted, a row for each, without those of deleted"
+    " applications and users",
     (
         *CUSTOMER,
         Column("id", "t.id", "the id of the grant, which may be of several permissions"),
@@ -204,6 +206,7 @@ PERMISSION_GRANTS: Final = AnalyticsView(
             join_named("service_principals", "r", "resource_id"),
             join_named("users", "u", "principal_id"),
         ),
-    ),
+    )
+    + "   and coalesce(a.deleted_at, r.deleted_at, u.deleted_at) is null",
     key=("connection_id", "id", "permission"),
 )
