@@ -202,6 +202,14 @@ COVERAGE: Final = AnalyticsView(
             "g.ended_at",
             "when that one ended; null where there was none, or it still goes on",
         ),
+        Column(
+            "nesting",
+            """(select n.state from analytics.nesting n
+         where n.connection_id = f.connection_id
+           and f.resource in ('groups', 'group_members'))""",
+            "of groups and group_members, whether it is stored which groups lie in which others, as"
+            " analytics.nesting has it: complete, too_large or not_known; null of other resources",
+        ),
     ),
     """
   from analytics.freshness f

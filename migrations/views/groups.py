@@ -46,6 +46,13 @@ GROUPS: Final = AnalyticsView(
             ),
             "is_management_restricted",
         ),
+        further=(
+            Column(
+                "is_team",
+                "coalesce('Team' = any(t.resource_provisioning_options), false)",
+                "whether it has a team in Microsoft Teams",
+            ),
+        ),
         apart=("group_types", "assigned_licenses"),
     ),
     from_table(_GROUPS),

@@ -142,6 +142,14 @@ def test_columns_that_the_last_walk_did_not_bring_are_named(analysts: Analysts) 
     assert cover(analysts, "managers")["unread_columns"] is None, "it is off"
 
 
+def test_groups_and_their_members_say_whether_their_nesting_is_stored(analysts: Analysts) -> None:
+    ofs = {"groups", "group_members"}
+    for row in analysts.ask(f"{ALL}1"):
+        assert row["nesting"] == ("complete" if row["resource"] in ofs else None)
+    forgotten = "update sync.streams set nesting = null where resource = 'groups'"
+    assert cover(analysts, "group_members", forgotten)["nesting"] == "not_known"
+
+
 def test_history_begins_behind_the_first_load(analysts: Analysts) -> None:
     (one,) = analysts.ask(
         "select first_complete_at as at from sync.streams"

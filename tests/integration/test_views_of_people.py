@@ -148,6 +148,42 @@ def test_what_is_switched_off_has_no_rows(analysts: Analysts, view: str) -> None
     assert row["phase"] == "off"
 
 
+def test_teams_are_the_groups_with_one(analysts: Analysts) -> None:
+    found = analysts.ask("select id, is_team from analytics.groups where connection_id = 1")
+    assert {row["id"]: row["is_team"] for row in found} == {
+        one["id"]: "Team" in (one.get("resourceProvisioningOptions") or ())
+        for one in analysts.contoso.iterate_live("groups")
+    }
+
+
+@pytest.mark.parametrize(
+    ("view", "table", "end"),
+    [
+        ("app_role_assignments", "service_principals", "principal_id"),
+        ("app_role_assignments", "service_principals", "resource_id"),
+        ("permission_grants", "service_principals", "client_id"),
+        ("permission_grants", "service_principals", "resource_id"),
+        ("permission_grants", "users", "principal_id"),
+        ("group_owners", "users", "owner_id"),
+        ("managers", "users", "manager_id"),
+        ("sign_in_activity", "users", "user_id"),
+        ("administrative_unit_members", "users", "member_id"),
+        ("role_assignments", "users", "principal_id"),
+        ("effective_role_holders", "users", "holder_id"),
+    ],
+)
+def test_who_is_deleted_has_nothing_any_more(
+    analysts: Analysts, view: str, table: str, end: str
+) -> None:
+    held = (
+        f"select v.{end} from analytics.{view} v join directory.{table} x"
+        f" on x.connection_id = v.connection_id and x.id = v.{end} where v.connection_id = 1"
+    )
+    assert analysts.ask(held)
+    gone = f"update directory.{table} set deleted_at = now(), deleted_reason = 'soft_deleted'"
+    assert analysts.ask_after(gone, held) == []
+
+
 # ---- owners and units
 
 
