@@ -14,6 +14,27 @@ _ABILITY: Final = """cross join lateral (
               select min(l.meaning) as meaning from analytics.privileged_permissions l
                where l.permission = t.permission and l.is_counted) l"""
 
+_CIRCLES: Final = """from (
+              select k.connection_id, k.group_id, k.via_id as through_id
+                from directory.group_closure k
+                join analytics.nesting n on n.connection_id = k.connection_id
+               where k.inner_id = k.group_id and n.state not in ('not_known', 'too_large')
+               union all
+             (select distinct on (n.connection_id, o.id) n.connection_id, o.id, i.group_id
+                from analytics.nesting n
+                join directory.groups o
+                  on o.connection_id = case when n.state <> 'complete' then n.connection_id end
+               cross join lateral analytics.groups_inside(o.connection_id, o.id) i
+                join directory.group_members d
+                  on d.connection_id = o.connection_id and d.group_id = i.group_id
+                 and d.member_id = o.id and d.deleted_at is null
+               where n.state in ('not_known', 'too_large') and o.deleted_at is null
+               order by n.connection_id, o.id, i.depth, i.group_id)) t
+         left join directory.groups g on g.connection_id = t.connection_id and g.id = t.group_id
+         left join directory.groups w
+           on w.connection_id = t.connection_id and w.id = t.through_id"""
+"""Groups that lie in themselves: by the closure where it is stored."""
+
 GROUP_FINDINGS: Final = (
     FindingKind(
         code="ownerless_group",
@@ -62,12 +83,11 @@ GROUP_FINDINGS: Final = (
         meaning="Groups are members of each other in a circle",
         severity="medium",
         needs=("groups", "group_members"),
-        source="from analytics.effective_group_members t",
-        where="t.member_type = 'group' and t.member_id = t.group_id",
-        about=_GROUP_OF_EDGE,
-        sentence="case when t.depth = 0 then 'is a member of itself'"
+        source=_CIRCLES,
+        about="'group', t.group_id::text, coalesce(g.display_name, t.group_id::text)",
+        sentence="case when t.through_id = t.group_id then 'is a member of itself'"
         " else 'is a member of itself through '"
-        " || coalesce(t.through_group_name, t.through_group_id::text) end",
+        " || coalesce(w.display_name, t.through_id::text) end",
     ),
     FindingKind(
         code="paused_dynamic_group",

@@ -65,9 +65,10 @@ _WALK: Final = """
                              where f.ids is not null)
                        select w.id as group_id, l.depth
                          from level l cross join lateral unnest(l.ids) as w (id)"""
-"""A group ``o`` of a connection ``c`` and the groups inside it, a row of arrays for each level: what
-``groups_inside`` does, without names and for connections without a closure only, which is half as
-much for the planner. The condition inside makes it follow ``c``, so that it is not begun elsewhere.
+"""A group ``o`` of a connection ``c`` and the groups inside it, a row of arrays for each level:
+what ``groups_inside`` does, without names and for connections without a closure only, which is half
+as much for the planner. The condition inside makes it follow ``c``, so that it is not begun
+elsewhere.
 """
 
 _UNSTORED: Final = "('not_known', 'too_large')"

@@ -184,10 +184,20 @@ EFFECTIVE_ROLE_HOLDERS: Final = AnalyticsView(
         where g.id is null
         union all
        select m.member_id, m.member_type, t.principal_id, m.depth + 1, m.path
-         from analytics.members_of(
-                  case when g.id is not null and g.deleted_at is null then t.connection_id end,
-                  t.principal_id) m
-        where m.member_type <> 'group') x
+         from (select e.member_id, max(nullif(e.member_type, 'other')) as member_type,
+                      min(i.depth) as depth,
+                      (array_agg(i.path order by i.depth, i.group_id))[1] as path
+                 from analytics.groups_inside(
+                          case when g.id is not null and g.deleted_at is null
+                               then t.connection_id end, t.principal_id) i
+                 join directory.group_members e
+                   on e.connection_id = t.connection_id and e.group_id = i.group_id
+                where e.deleted_at is null
+                group by e.member_id) m
+        where case when m.member_type is not null then m.member_type <> 'group'
+                   else not exists (select from directory.groups k
+                                     where k.connection_id = t.connection_id
+                                       and k.id = m.member_id) end) x
   left join directory.users u on u.connection_id = t.connection_id and u.id = x.holder_id
   left join directory.service_principals p
     on p.connection_id = t.connection_id and p.id = x.holder_id
