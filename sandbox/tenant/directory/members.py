@@ -25,6 +25,10 @@ _TYPE_BY_OFFSET: dict[int, MemberType] = {
     19: "orgContact",
 }
 _FOREIGN_TYPES: tuple[MemberType, ...] = ("device", "servicePrincipal", "orgContact")
+_GROUPS_PER_GROUP = 4
+"""Groups in a group, as generated: the groups are a tree, with a circle here and there."""
+_CIRCLES = 16
+"""One in so many of the groups without groups below it contains the group that it lies in."""
 _SLOTS_PER_GROUP = 2_000_003  # slots of one group never reach the next group's foreign ids
 
 
@@ -185,20 +189,24 @@ class Members(Edges):
         size = self._big_size if parent < self._big else parent * 7919 % (2 * self._average + 1)
         return min(size, self._users.generated_count)
 
-    def _type_at(self, slot: int) -> MemberType:
-        kind = _TYPE_BY_OFFSET.get(slot % _TYPE_CYCLE, "user")
-        # With more, the groups would repeat, or contain themselves.
-        too_many = kind == "group" and slot // _TYPE_CYCLE >= self._groups.generated_count - 1
-        return "user" if too_many else kind
+    def _find_nested(self, parent: int, turn: int) -> int | None:
+        """Return the group in a group's slot for groups; None: a user is there instead."""
+        first, count = parent * _GROUPS_PER_GROUP + 1, self._groups.generated_count
+        if turn < _GROUPS_PER_GROUP and first + turn < count:
+            return first + turn
+        closes_circle = parent and not turn and first >= count and parent % _CIRCLES == 0
+        return (parent - 1) // _GROUPS_PER_GROUP if closes_circle else None
 
     def generate(self, parent: int, slot: int) -> Member:
-        kind, turn = self._type_at(slot), slot // _TYPE_CYCLE
+        kind, turn = _TYPE_BY_OFFSET.get(slot % _TYPE_CYCLE, "user"), slot // _TYPE_CYCLE
+        if kind == "group":
+            nested = self._find_nested(parent, turn)
+            if nested is not None:
+                return Member(self._groups.id_at(nested), kind)
+            kind = "user"
         if kind == "user":
             index = (parent * 31 + slot * self._stride) % self._users.generated_count
             return Member(self._users.id_at(index), kind)
-        if kind == "group":
-            index = (parent + 1 + turn) % self._groups.generated_count
-            return Member(self._groups.id_at(index), kind)
         if kind == "servicePrincipal" and turn < len(self._principals):
             return Member(self._principals[(parent + turn) % len(self._principals)], kind)
         return Member(self._foreign_ids[kind].id_at(parent * _SLOTS_PER_GROUP + slot), kind)
@@ -210,10 +218,10 @@ class Members(Edges):
             return (index - parent * 31) * self._inverse % count if index < count else None
         index = self._groups.index_of(member_id)
         if index is not None:
-            count = self._groups.generated_count
-            if index >= count:
-                return None
-            return (index - parent - 1) % count * _TYPE_CYCLE + _GROUP_OFFSET
+            for turn in range(_GROUPS_PER_GROUP):
+                if self._find_nested(parent, turn) == index:
+                    return turn * _TYPE_CYCLE + _GROUP_OFFSET
+            return None
         for guids in self._foreign_ids.values():
             index = guids.index_of(member_id)
             if index is not None:
