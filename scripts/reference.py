@@ -1,12 +1,14 @@
 # ruff: noqa: INP001 - a script, not a package
 """Write the pages of the reference that follow from the declarations: `make docs`.
 
-Writes `docs/reference/resources.md`, `docs/asyncapi.json`, `docs/reference/routes.md` and
-`docs/openapi.json`, the tables of costs in `docs/explanation/freshness.md` and `README.md`, and
-`docs/reference/analytics.md` and `docs/examples/sources.yml`, for which it migrates a database.
+Writes `docs/reference/resources.md`, `docs/asyncapi.json`, `docs/reference/routes.md`,
+`docs/openapi.json` and `docs/examples/README.md`, the tables of costs in
+`docs/explanation/freshness.md` and `README.md`, and `docs/reference/analytics.md` and
+`docs/examples/sources.yml`, for which it migrates a database.
 """
 
 import json
+import re
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
@@ -57,6 +59,23 @@ API](../how-to/use-the-api.md) has examples.
 
 | route | needs | does |
 |---|---|---|"""
+
+_EXAMPLES_HEAD = """\
+# Questions to start from
+
+Each file is one query that a login with the role `tenant_mirror_reader` may run
+([give access](../how-to/give-access.md#an-analyst)). Put the customer's number, from
+`analytics.connections`, in place of 1, or leave the condition out to ask about all customers. A
+test compares the answers with simulated customers. `make docs` writes this page from the files.
+
+Beside them: [grafana.json](grafana.json), a dashboard for Grafana's Postgres data source;
+[privileged_users.py](privileged_users.py), a program with pandas; [sources.yml](sources.yml), the
+views as sources of dbt. All views and columns are in the [reference](../reference/analytics.md).
+
+| question | reads | query |
+|---|---|---|"""
+
+_RELATION = re.compile(r"\banalytics\.(\w+)")
 
 _ACCESS = {
     **{scope: f"scope `{scope}`" for scope in Scope},
@@ -178,6 +197,19 @@ def render_routes() -> str:
     return "\n".join([_ROUTES_HEAD, *rows, ""])
 
 
+def render_examples() -> str:
+    """Return the list of the example queries: each one's question, and the views that it reads."""
+    rows = map(_render_example, sorted((DOCS / "examples").glob("*.sql")))
+    return "\n".join([_EXAMPLES_HEAD, *rows, ""])
+
+
+def _render_example(path: Path) -> str:
+    query = path.read_text(encoding="utf-8")
+    question = query.partition("\n")[0].removeprefix("-- ")
+    views = ", ".join(f"`{name}`" for name in dict.fromkeys(_RELATION.findall(query)))
+    return f"| {question} | {views} | [{path.stem}]({path.name}) |"
+
+
 def _render_permissions() -> Iterator[str]:
     yield "## Permissions\n\n| permission | for |\n|---|---|"
     for permission in dict.fromkeys(one.permission for one in RESOURCES.values()):
@@ -240,6 +272,7 @@ if __name__ == "__main__":
     (ROOT / "README.md").write_text(render_readme(), encoding="utf-8")
     (DOCS / "openapi.json").write_text(render_openapi(), encoding="utf-8")
     (DOCS / "asyncapi.json").write_text(render_asyncapi(), encoding="utf-8")
+    (DOCS / "examples" / "README.md").write_text(render_examples(), encoding="utf-8")
     types = _load_types()
     (DOCS / "reference" / "analytics.md").write_text(render_dictionary(types), encoding="utf-8")
     (DOCS / "examples" / "sources.yml").write_text(render_sources(types), encoding="utf-8")

@@ -201,6 +201,7 @@ def test_every_command_is_in_the_reference() -> None:
         ("../README.md", "render_readme"),
         ("asyncapi.json", "render_asyncapi"),
         ("openapi.json", "render_openapi"),
+        ("examples/README.md", "render_examples"),
     ],
 )
 def test_what_follows_from_the_declarations_is_up_to_date(page: str, render: str) -> None:
