@@ -8,6 +8,7 @@ from migrations.views.view import (
     SINCE,
     AnalyticsView,
     Column,
+    are_live,
     from_table,
     from_tables,
     join_named,
@@ -138,7 +139,7 @@ APP_ROLE_ASSIGNMENTS: Final = AnalyticsView(
             join_named("groups", "g", "principal_id"),
         ),
     )
-    + "   and coalesce(r.deleted_at, p.deleted_at, u.deleted_at, g.deleted_at) is null",
+    + f"   and {are_live('r', 'p', 'u', 'g')}",
     key=("connection_id", "id"),
 )
 
@@ -207,6 +208,6 @@ PERMISSION_GRANTS: Final = AnalyticsView(
             join_named("users", "u", "principal_id"),
         ),
     )
-    + "   and coalesce(a.deleted_at, r.deleted_at, u.deleted_at) is null",
+    + f"   and {are_live('a', 'r', 'u')}",
     key=("connection_id", "id", "permission"),
 )

@@ -9,6 +9,7 @@ from migrations.views.view import (
     SINCE,
     AnalyticsView,
     Column,
+    are_live,
     from_table,
     join_named,
     show_columns,
@@ -144,6 +145,6 @@ GROUP_OWNERS: Final = AnalyticsView(
             join_named("service_principals", "p", "owner_id"),
         ),
     )
-    + "   and coalesce(g.deleted_at, u.deleted_at, p.deleted_at) is null",
+    + f"   and {are_live('g', 'u', 'p')}",
     key=("connection_id", "group_id", "owner_id"),
 )

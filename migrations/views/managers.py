@@ -7,6 +7,7 @@ from migrations.views.view import (
     SINCE,
     AnalyticsView,
     Column,
+    are_live,
     from_table,
     join_named,
 )
@@ -56,6 +57,6 @@ MANAGERS: Final = AnalyticsView(
         _MANAGERS,
         (join_named("users", "u", "id"), join_named("users", "m", "manager_id")),
     )
-    + "   and coalesce(u.deleted_at, m.deleted_at) is null",
+    + f"   and {are_live('u', 'm')}",
     key=("connection_id", "user_id"),
 )

@@ -2,7 +2,14 @@
 
 from typing import Final
 
-from migrations.views.view import CUSTOMER, SIGN_IN_NAME, AnalyticsView, Column, render_fresh_at
+from migrations.views.view import (
+    CUSTOMER,
+    SIGN_IN_NAME,
+    AnalyticsView,
+    Column,
+    are_live,
+    render_fresh_at,
+)
 
 _RESOURCES: Final = ("users", "groups", "group_members", "role_definitions", "role_assignments")
 _UNIT: Final = "/administrativeUnits/"
@@ -219,7 +226,7 @@ EFFECTIVE_ROLE_HOLDERS: Final = AnalyticsView(
          from analytics.freshness f
         where f.connection_id = t.connection_id
           and f.resource = 'role_assignment_schedule_instances') s on true
- where coalesce(u.deleted_at, p.deleted_at) is null
+ where {are_live("u", "p")}
 """,
     key=("connection_id", "assignment_id", "holder_id"),
 )

@@ -8,6 +8,7 @@ from migrations.views.view import (
     SIGN_IN_NAME,
     AnalyticsView,
     Column,
+    are_live,
     from_table,
     join_named,
     show_columns,
@@ -156,6 +157,6 @@ ROLE_ASSIGNMENTS: Final = AnalyticsView(
         limit 1) e on true""",
         ),
     )
-    + "   and coalesce(u.deleted_at, g.deleted_at, p.deleted_at) is null",
+    + f"   and {are_live('u', 'g', 'p')}",
     key=("connection_id", "id"),
 )

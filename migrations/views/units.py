@@ -9,6 +9,7 @@ from migrations.views.view import (
     SINCE,
     AnalyticsView,
     Column,
+    are_live,
     from_table,
     join_named,
     show_columns,
@@ -85,6 +86,6 @@ ADMINISTRATIVE_UNIT_MEMBERS: Final = AnalyticsView(
             join_named("groups", "g", "member_id"),
         ),
     )
-    + "   and coalesce(a.deleted_at, u.deleted_at, g.deleted_at) is null",
+    + f"   and {are_live('a', 'u', 'g')}",
     key=("connection_id", "unit_id", "member_id"),
 )

@@ -181,3 +181,12 @@ def render_fresh_at(alias: str, *resources: str) -> str:
         f" from analytics.freshness f where f.connection_id = {alias}.connection_id"
         f" and f.resource in ({names}) and f.phase not in ('off', 'not_licensed')"
     )
+
+
+def are_live(*aliases: str) -> str:
+    """Return the condition that none of the joined rows is deleted; there may be none.
+
+    One condition for each: the planner takes hardly any row to fulfil one on all of them together,
+    and then joins row by row.
+    """
+    return " and ".join(f"{one}.deleted_at is null" for one in aliases)
