@@ -76,6 +76,11 @@ FINDINGS: Final = AnalyticsView(
         ),
         Column("severity", "t.severity", "high, medium or low"),
         Column(
+            "severity_rank",
+            "case t.severity when 'high' then 1 when 'medium' then 2 else 3 end",
+            "the severity as a number to order by: 1 is high, 2 medium, 3 low",
+        ),
+        Column(
             "object_type",
             "t.object_type",
             "what it is about: user, group, service_principal, license or organization",

@@ -148,8 +148,8 @@ def _print_summary(watcher: Watcher, place: LocalService, started: float) -> Non
     click.echo(f"""
 Look around, in another terminal:
   . {place.env_file}
-  {place.psql} "$DATABASE_URL" -c 'select organization, severity, code, count(*)
-      from analytics.findings group by 1, 2, 3 order by 1, 2, 3'
+  {place.psql} "$DATABASE_URL" -c "select organization, code, count(*)
+      from analytics.findings where severity = 'high' group by 1, 2 order by 1, 2"
   .venv/bin/tenant-mirror status
   .venv/bin/tenant-mirror connections show 1
   .venv/bin/tenant-mirror verify 1
