@@ -42,15 +42,23 @@ ALL = CROWD + 1
 
 @pytest.fixture
 def make_crowded(make_synced: MakeSynced) -> Callable[[int], Mirror]:
-    """Makes a tenant with one group of very many members, mirrored."""
-    return lambda members: make_synced(
-        seed=6,
-        users=CROWD + 20,
-        groups=3,
-        big_groups=1,
-        big_group_members=members,
-        options=TenantOptions(delta_page_size=10_000),
-    )
+    """Makes a tenant with one group of very many members, itself in another one, mirrored."""
+
+    def make(members: int) -> Mirror:
+        mirror = make_synced(
+            seed=6,
+            users=CROWD + 20,
+            groups=3,
+            big_groups=1,
+            big_group_members=members,
+            options=TenantOptions(delta_page_size=10_000),
+        )
+        big, other = (mirror.tenant.groups.id_at(index) for index in (0, 2))
+        mirror.tenant.add_member(other, big, "group")
+        mirror.sync()
+        return mirror
+
+    return make
 
 
 @pytest.fixture
