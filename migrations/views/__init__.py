@@ -14,9 +14,11 @@ from migrations.views.applications import (
 from migrations.views.changes import ACCESS_CHANGES, CHANGES
 from migrations.views.connections import CONNECTIONS, FRESHNESS
 from migrations.views.coverage import COVERAGE, COVERAGE_GAPS
+from migrations.views.credentials import APPLICATION_CREDENTIALS
 from migrations.views.findings import FINDINGS
 from migrations.views.function import AnalyticsFunction
 from migrations.views.groups import GROUP_MEMBERS, GROUP_OWNERS, GROUPS
+from migrations.views.licence_plans import GROUP_LICENSES, USER_DISABLED_PLANS
 from migrations.views.licences import LICENSE_SUMMARY, LICENSES, USER_LICENSES
 from migrations.views.managers import MANAGERS
 from migrations.views.nesting import EFFECTIVE_GROUP_MEMBERS, NESTING
@@ -28,6 +30,7 @@ from migrations.views.nesting_functions import (
 )
 from migrations.views.people import DELETED_USERS, GUESTS, USER_MAIL_ADDRESSES, USERS
 from migrations.views.privilege import EFFECTIVE_ROLE_HOLDERS, PRIVILEGED_USERS
+from migrations.views.role_permissions import ROLE_PERMISSIONS
 from migrations.views.roles import ROLE_ASSIGNMENTS, ROLE_DEFINITIONS
 from migrations.views.sign_ins import SIGN_IN_ACTIVITY
 from migrations.views.sites import SITES
@@ -52,11 +55,15 @@ VIEWS: Final[tuple[AnalyticsView, ...]] = (
     ADMINISTRATIVE_UNIT_MEMBERS,
     SITES,
     ROLE_DEFINITIONS,
+    ROLE_PERMISSIONS,
     ROLE_ASSIGNMENTS,
     LICENSES,
     USER_LICENSES,
+    USER_DISABLED_PLANS,
+    GROUP_LICENSES,
     LICENSE_SUMMARY,
     SERVICE_PRINCIPALS,
+    APPLICATION_CREDENTIALS,
     APP_ROLE_ASSIGNMENTS,
     PERMISSION_GRANTS,
     CHANGES,

@@ -31,6 +31,19 @@ _MICROSOFT: Final = (
 _NOT_SENT: Final = "; null where Graph did not send it, so that it is not known"
 _NOT_MIRRORED: Final = "; null where it has none or is not mirrored"
 
+IS_MICROSOFT: Final = Column(
+    "is_microsoft",
+    f"coalesce(t.app_owner_organization_id in {_MICROSOFT}, false)",
+    "whether Microsoft registered the application",
+)
+IS_FOREIGN: Final = Column(
+    "is_foreign",
+    f"""coalesce(t.app_owner_organization_id not in {_MICROSOFT}
+           and t.app_owner_organization_id::text <> c.tenant_id::text, false)""",
+    "whether another organization than the customer and Microsoft registered it; false where that"
+    " is not known, as of managed identities",
+)
+
 SERVICE_PRINCIPALS: Final = AnalyticsView(
     "service_principals",
     "Service principals that are not deleted: applications and managed identities",
@@ -40,18 +53,8 @@ SERVICE_PRINCIPALS: Final = AnalyticsView(
         (
             *("id", "app_id", "display_name", "service_principal_type", "account_enabled"),
             "app_owner_organization_id",
-            Column(
-                "is_microsoft",
-                f"coalesce(t.app_owner_organization_id in {_MICROSOFT}, false)",
-                "whether Microsoft registered the application",
-            ),
-            Column(
-                "is_foreign",
-                f"""coalesce(t.app_owner_organization_id not in {_MICROSOFT}
-           and t.app_owner_organization_id::text <> c.tenant_id::text, false)""",
-                "whether another organization than the customer and Microsoft registered it; false"
-                " where that is not known, as of managed identities",
-            ),
+            IS_MICROSOFT,
+            IS_FOREIGN,
             *("app_role_assignment_required", "sign_in_audience", "disabled_by_microsoft_status"),
             Column(
                 "verified_publisher_name",

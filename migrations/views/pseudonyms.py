@@ -30,7 +30,7 @@ ABOUT_NOBODY: Final[Mapping[str, str]] = {
 _KEPT_IDS: Final = frozenset(
     {
         *("connection_id", "tenant_id", "sku_id", "app_id", "app_role_id", "role_definition_id"),
-        *("role_template_id", "template_id", "app_owner_organization_id"),
+        *("service_plan_id", "role_template_id", "template_id", "app_owner_organization_id"),
     }
 )
 _KEPT_TEXTS: Final = frozenset(
@@ -41,7 +41,8 @@ _KEPT_TEXTS: Final = frozenset(
         *("membership_rule_processing_state", "preferred_data_location", "sku_part_number"),
         *("product_name", "licensed_through", "service_principal_type", "sign_in_audience"),
         *("permission", "password_policies", "resource", "change", "property", "phase", "state"),
-        *("holder_type", "object_type", "code", "severity", "deleted_reason"),
+        *("holder_type", "object_type", "code", "severity", "deleted_reason", "action"),
+        "service_plan_name",
     }
 )
 """Texts out of closed vocabularies, and domains."""
@@ -89,6 +90,7 @@ _KINDS: Final = " ".join(
 _AS: Final[Mapping[tuple[str, str], tuple[str, str]]] = {
     ("role_definitions", "id"): ("v.id", ""),
     ("role_definitions", "display_name"): (_BUILT_IN.format("display_name"), _CUSTOM),
+    ("role_permissions", "role_name"): (_BUILT_IN.format("role_name"), _CUSTOM),
     ("role_assignments", "role_name"): (_BUILT_IN.format("role_name"), _CUSTOM),
     ("role_assignments", "directory_scope_id"): (_SCOPE, _SCOPE_ABOUT),
     ("effective_role_holders", "role_name"): (_BUILT_IN.format("role_name"), _CUSTOM),

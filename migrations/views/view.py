@@ -9,6 +9,8 @@ from models.resource import OWNER, Resource
 
 SCHEMA: Final = "analytics"
 
+_MOMENT: Final = r"^(?!0000)\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-](0\d|1[0-4]):[0-5]\d)$"
+"""Of days and times only the form: whether the month has such a day is looked up apart."""
 NULL_IF_UNSET: Final = "null where it is empty or Graph did not send it"
 
 
@@ -180,6 +182,27 @@ def render_fresh_at(alias: str, *resources: str) -> str:
         "select case when bool_and(f.fresh_at is not null) then min(f.fresh_at) end"
         f" from analytics.freshness f where f.connection_id = {alias}.connection_id"
         f" and f.resource in ({names}) and f.phase not in ('off', 'not_licensed')"
+    )
+
+
+def render_moment(value: str) -> str:
+    """Return SQL for the moment that a text in JSON names; null where it names none.
+
+    Graph's own texts are stored, and a single odd one must not fail a query of all rows.
+    """
+    return (
+        f"case when {value} ~ '{_MOMENT}'"
+        f" and jsonb_path_exists(to_jsonb(left({value}, 19)), '$.datetime()', silent => true)"
+        f" then ({value})::timestamptz end"
+    )
+
+
+def render_guid(value: str) -> str:
+    """Return SQL for the id that a text in JSON is; null where it is none."""
+    low = f"lower({value})"
+    return (
+        f"case when {low} like '________-____-____-____-____________'"
+        f" and translate({low}, '0123456789abcdef', '') = '----' then ({low})::uuid end"
     )
 
 

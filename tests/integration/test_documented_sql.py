@@ -373,9 +373,9 @@ def who_gained_and_lost(world: World, customer: Customer, rows: list[Row]) -> No
 
 
 def secrets_that_end(world: World, customer: Customer, rows: list[Row]) -> None:
-    found = [(row["connection_id"], row["credential"]) for row in rows]
-    assert sorted(found) == [(1, "soon"), (2, "soon")]
-    assert all(row["display_name"] and row["ends"] for row in rows)
+    found = [(row["kind"], row["name"]) for row in rows]
+    assert found == [("secret", "soon")] * len(world.customers)
+    assert all(row["application_name"] and row["ends_at"] for row in rows)
 
 
 def licences(world: World, customer: Customer, rows: list[Row]) -> None:
@@ -429,7 +429,7 @@ ANSWERS: dict[str, Callable[[World, Customer, list[Row]], None]] = {
     "as is_member": is_a_member,
     "where group_id = member_id": circles,
     "as scope\n  from analytics.role_assignments": holders,
-    "from directory.service_principals s": secrets_that_end,
+    "from analytics.application_credentials": secrets_that_end,
     "from analytics.app_role_assignments": permissions_of_applications,
     "coalesce(u.deleted_at, g.deleted_at)": left_by_deleted,
     "select id from events.epochs": one_epoch,

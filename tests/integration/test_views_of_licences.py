@@ -4,9 +4,16 @@ from collections import Counter
 
 import pytest
 
+from sandbox.tenant import Tenant
 from sandbox.tenant.directory.templates.users import SKUS
-from tests.support.analysts import PLANS, Analysts
-from tests.support.examples.licences import find_sources, get_part_numbers, list_held
+from tests.support.analysts import KNOWN_PLAN, PLANS, Analysts
+from tests.support.examples.licences import (
+    find_sources,
+    get_part_numbers,
+    get_plan_names,
+    list_held,
+    list_of_groups,
+)
 
 THROUGH = "select user_id, sku_id, licensed_through from analytics.user_licenses where "
 KEPT_APART = "select distinct licensed_through as source from analytics.user_licenses"
@@ -110,6 +117,84 @@ def test_two_groups_add_up(analysts: Analysts) -> None:
         f"{THROUGH} user_id = '{analysts.ids['bert']}'",
     )
     assert row["licensed_through"] == "group"
+
+
+# ---- what groups assign, and what is disabled
+
+
+def get_tenant(world: Analysts, customer: int) -> Tenant:
+    return world.contoso if customer == 1 else world.fabrikam
+
+
+@pytest.mark.parametrize("customer", [1, 2])
+def test_each_product_of_each_group_is_a_row(analysts: Analysts, customer: int) -> None:
+    tenant = get_tenant(analysts, customer)
+    names = get_part_numbers(tenant)
+    expected = Counter(
+        (group["id"], group["displayName"], sku, names.get(sku), disabled)
+        for group, sku, disabled in list_of_groups(tenant)
+    )
+    columns = ("group_id", "group_name", "sku_id", "product_name", "disabled_plan_count")
+    found = analysts.ask(f"select * from analytics.group_licenses where connection_id = {customer}")
+    assert Counter(tuple(row[name] for name in columns) for row in found) == expected
+
+
+@pytest.mark.parametrize("customer", [1, 2])
+def test_each_disabled_service_of_each_user_is_a_row_with_its_name(
+    analysts: Analysts, customer: int
+) -> None:
+    tenant = get_tenant(analysts, customer)
+    products, plans = get_part_numbers(tenant), get_plan_names(tenant)
+    expected = Counter(
+        (user["id"], sku, products.get(sku), plan, plans.get((sku, plan)))
+        for user, sku, disabled in list_held(tenant)
+        for plan in disabled
+    )
+    columns = ("user_id", "sku_id", "product_name", "service_plan_id", "service_plan_name")
+    found = analysts.ask(
+        f"select * from analytics.user_disabled_plans where connection_id = {customer}"
+    )
+    assert Counter(tuple(row[name] for name in columns) for row in found) == expected
+    assert (customer == 1) is (KNOWN_PLAN in {row["service_plan_id"] for row in found})
+
+
+LICENSED = [
+    ("groups", "licensed", "group_licenses", "group_id"),
+    ("users", "anna", "user_disabled_plans", "user_id"),
+]
+"""A table, one of its objects, and the view that shows its licences by this column."""
+
+
+@pytest.mark.parametrize(("table", "name", "view", "column"), LICENSED)
+def test_who_is_deleted_assigns_and_has_nothing(
+    analysts: Analysts, table: str, name: str, view: str, column: str
+) -> None:
+    found = analysts.ids[name]
+    of = f"select * from analytics.{view} where {column} = '{found}'"
+    delete = f"update directory.{table} set deleted_at = now() where id = '{found}'"
+    assert len(analysts.ask(of)) == 1
+    assert analysts.ask_after(delete, of) == []
+
+
+@pytest.mark.parametrize(
+    ("odd", "products"),
+    [
+        ("""[{"skuId": "none"}, {"skuId": null}, 7, null, "x", {}]""", 0),
+        (f"""[{{"skuId": "{SKUS[0]}", "disabledPlans": [7, null, "x"]}}]""", 1),
+        (f"""[{{"skuId": "{SKUS[0]}", "disabledPlans": null}}]""", 1),
+        (f"""[{{"skuId": "{SKUS[0]}", "disabledPlans": {{"a": 1}}}}]""", 1),
+    ],
+)
+def test_odd_licences_of_graph_fail_no_query(analysts: Analysts, odd: str, products: int) -> None:
+    rows = {}
+    for table, name, view, column in LICENSED:
+        where = f"= '{analysts.ids[name]}'"
+        change = f"update directory.{table} set assigned_licenses = '{odd}' where id {where}"
+        rows[view] = analysts.ask_after(
+            change, f"select sku_id from analytics.{view} where {column} {where}"
+        )
+    assert rows["group_licenses"] == [{"sku_id": SKUS[0]}] * products
+    assert rows["user_disabled_plans"] == []
 
 
 # ---- what customers have

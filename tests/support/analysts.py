@@ -12,6 +12,7 @@ from typing import Any, Final
 from sqlalchemy import text
 
 from sandbox.tenant import KindCounts, Nango, Server, Tenant, TenantOptions
+from sandbox.tenant.directory.ids import guid_from_parts
 from sandbox.tenant.directory.templates.users import SKUS
 from tests.support.databases import DatabaseFactory
 from tests.support.mirror import OFF
@@ -28,6 +29,8 @@ PLANS: Final = (
     "aaaaaaaa-0000-4000-8000-000000000001",
     "aaaaaaaa-0000-4000-8000-000000000002",
 )
+KNOWN_PLAN: Final = guid_from_parts("plan", "SANDBOX_2", 0)
+"""A service of a product; the other plans are of none that is subscribed to."""
 Row = Mapping[str, Any]
 
 
@@ -102,7 +105,7 @@ def build_contoso() -> tuple[Tenant, dict[str, str]]:
             externalUserState="PendingAcceptance",
             externalUserStateChangeDateTime="2026-09-01T08:00:00Z",
             accountEnabled=True,
-            assignedLicenses=[{"skuId": SKUS[1], "disabledPlans": []}],
+            assignedLicenses=[{"skuId": SKUS[1], "disabledPlans": [KNOWN_PLAN]}],
         ),
         "licensed": tenant.create_group(
             displayName="Licensed by group",

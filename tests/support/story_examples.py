@@ -139,6 +139,14 @@ ANSWERS: Final[Mapping[str, tuple[Pick, Sequence[tuple[Any, ...]]]]] = {
             ("Partner App", "RoleManagement.ReadWrite.Directory", "itself"),
         ],
     ),
+    "ending-credentials": (
+        _only("application_name", "kind", "name"),
+        [("Payroll", "secret", "soon")],
+    ),
+    "roles-that-reset-passwords": (
+        _all,
+        [("Key Keeper", "microsoft.directory/applications/credentials/update", None)],
+    ),
     "findings-by-severity": (
         _only("severity", "code", "findings"),
         [

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from sandbox.tenant import Tenant
+from sandbox.tenant.directory.templates.users import SKUS
 from tests.support.analysts import Analysts, Row
 from tests.support.examples import Check
 from tests.support.examples.people import get_last_seen, get_users, list_customers
@@ -97,9 +98,53 @@ def unused_licences(world: Analysts, rows: Sequence[Row]) -> None:
     assert expected
 
 
+def get_plan_names(tenant: Tenant) -> dict[tuple[str, str], str]:
+    """The names of services by product and id, where Graph shows them."""
+    if "subscribed_skus" in tenant.options.refused_resources:
+        return {}
+    return {
+        (sku["skuId"], plan["servicePlanId"]): plan["servicePlanName"]
+        for sku in tenant.iterate_live("subscribed_skus")
+        for plan in sku["servicePlans"]
+    }
+
+
+def list_of_groups(tenant: Tenant) -> Iterator[tuple[Mapping[str, Any], str, int]]:
+    """Each group with each product that it assigns, and how many services it leaves out."""
+    for group in tenant.iterate_live("groups"):
+        for one in group["assignedLicenses"] or ():
+            yield group, one["skuId"], len(one["disabledPlans"])
+
+
+def licences_of_groups(world: Analysts, rows: Sequence[Row]) -> None:
+    names = get_part_numbers(world.contoso)
+    expected = Counter(
+        (group["displayName"], names[sku], disabled)
+        for group, sku, disabled in list_of_groups(world.contoso)
+    )
+    assert Counter(tuple(row.values()) for row in rows) == expected
+    assert ("Licensed by group", names[SKUS[0]], 1) in expected
+
+
+def disabled_services(world: Analysts, rows: Sequence[Row]) -> None:
+    expected: Counter[tuple[str, str | None, str]] = Counter()
+    for name, tenant in list_customers(world):
+        products, plans = get_part_numbers(tenant), get_plan_names(tenant)
+        expected.update(
+            (name, products.get(sku), plans.get((sku, plan), plan))
+            for _, sku, disabled in list_held(tenant)
+            for plan in disabled
+        )
+    found = {tuple(row.values())[:3]: row["users"] for row in rows}
+    assert found == expected
+    assert found["Contoso", "SANDBOX_2", "SANDBOX_2_PLAN_0"] == 1
+
+
 ANSWERS: Final[Mapping[str, Check]] = {
     "disabled-with-licences": disabled_with_licences,
     "licences-of-customers": licences_of_customers,
     "licences-by-source": licences_by_source,
     "unused-licences": unused_licences,
+    "licences-of-groups": licences_of_groups,
+    "disabled-services": disabled_services,
 }

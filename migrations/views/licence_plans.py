@@ -1,0 +1,91 @@
+"""Products that groups assign, and services of products that are disabled for users."""
+
+from typing import Final
+
+from migrations.views.licences import USER_LICENSES
+from migrations.views.view import CUSTOMER, AnalyticsView, Column, from_table, render_guid
+from models.resources.groups import GROUPS as _GROUPS
+from models.resources.users import USERS as _USERS
+
+_SHARED: Final = {one.name: one for one in USER_LICENSES.columns}
+_PRODUCT: Final = tuple(_SHARED[one] for one in ("sku_id", "sku_part_number", "product_name"))
+
+_ASSIGNED: Final = f"""cross join lateral (
+       select {render_guid("o.value ->> 'skuId'")} as sku_id,
+              case jsonb_typeof(o.value -> 'disabledPlans')
+              when 'array' then o.value -> 'disabledPlans' else '[]' end as disabled
+         from jsonb_array_elements(t.assigned_licenses) o offset 0) l"""
+_PRODUCTS: Final = (
+    """left join directory.subscribed_skus k
+    on k.connection_id = t.connection_id and k.sku_id = l.sku_id and k.deleted_at is null""",
+    "left join analytics.product_names p on p.sku_id = l.sku_id",
+)
+_PLANS: Final = f"""left join (
+       select s.connection_id, s.sku_id,
+              {render_guid("o.value ->> 'servicePlanId'")} as plan_id,
+              min(o.value ->> 'servicePlanName') as name
+         from directory.subscribed_skus s
+        cross join lateral jsonb_array_elements(s.service_plans) o
+        where s.deleted_at is null
+        group by 1, 2, 3) n
+    on n.connection_id = t.connection_id and n.sku_id = l.sku_id and n.plan_id = d.plan_id"""
+
+GROUP_LICENSES: Final = AnalyticsView(
+    "group_licenses",
+    "Products that groups assign to their direct members, a row for each group and product",
+    (
+        *CUSTOMER,
+        Column("group_id", "t.id", "the group's id", references="groups"),
+        Column(
+            "group_name",
+            "t.display_name",
+            "the group's name; null where it is empty or Graph did not send it",
+            personal=True,
+        ),
+        *_PRODUCT,
+        Column("plan_count", "jsonb_array_length(k.service_plans)", _SHARED["plan_count"].meaning),
+        Column(
+            "disabled_plan_count",
+            "jsonb_array_length(l.disabled)",
+            "how many of them the group leaves out",
+        ),
+    ),
+    from_table(_GROUPS, (_ASSIGNED, *_PRODUCTS)) + "   and l.sku_id is not null",
+    key=("connection_id", "group_id", "sku_id"),
+)
+
+USER_DISABLED_PLANS: Final = AnalyticsView(
+    "user_disabled_plans",
+    "Services that a user's licence has and that are disabled for the user, a row for each. All"
+    " other services of the product are enabled",
+    (
+        *CUSTOMER,
+        *(_SHARED[one] for one in ("user_id", "display_name", "user_principal_name")),
+        *(_SHARED[one] for one in ("account_enabled", "is_guest")),
+        *_PRODUCT,
+        Column(
+            "service_plan_id",
+            "d.plan_id",
+            "the id of the service, the same in every tenant and product",
+        ),
+        Column(
+            "service_plan_name",
+            "n.name",
+            "Microsoft's short name of the service; null where products are not mirrored, or the"
+            " product does not have it",
+        ),
+    ),
+    from_table(
+        _USERS,
+        (
+            _ASSIGNED,
+            f"""cross join lateral (
+       select {render_guid("o.value")} as plan_id
+         from jsonb_array_elements_text(l.disabled) o offset 0) d""",
+            *_PRODUCTS,
+            _PLANS,
+        ),
+    )
+    + "   and l.sku_id is not null and d.plan_id is not null",
+    key=("connection_id", "user_id", "sku_id", "service_plan_id"),
+)
