@@ -10,6 +10,7 @@ from migrations.views.view import (
     AnalyticsView,
     Column,
     are_live,
+    from_edges,
     from_table,
     join_named,
     show_columns,
@@ -75,9 +76,7 @@ GROUP_MEMBERS: Final = AnalyticsView(
         Column("member_id", "t.member_id", "the member's id", personal=True),
         Column(
             "member_type",
-            """case when t.member_type <> 'other' then t.member_type
-            when u.id is not null then 'user' when m.id is not null then 'group'
-            when p.id is not null then 'service_principal' else 'unresolved' end""",
+            "t.member_type",
             "user, group, device, service_principal or org_contact; unresolved where Graph did not"
             " name a type that is known",
         ),
@@ -91,8 +90,10 @@ GROUP_MEMBERS: Final = AnalyticsView(
         SIGN_IN_NAME,
         *SINCE,
     ),
-    from_table(
+    from_edges(
         _GROUP_MEMBERS,
+        "member_type",
+        {"user": "users", "group": "groups", "service_principal": "service_principals"},
         (
             join_named("groups", "g", "group_id"),
             join_named("users", "u", "member_id"),

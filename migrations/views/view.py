@@ -156,6 +156,38 @@ def from_table(resource: Resource, joins: Iterable[str] = ()) -> str:
     return f"  from directory.{resource.name} t{joined}{LIVE}"
 
 
+def from_edges(
+    resource: Resource, column: str, tables: Mapping[str, str], joins: Iterable[str]
+) -> str:
+    """Return the source of a view with a row for each live row of a table of edges, with its type.
+
+    ``column`` has the type of the far end. Where Graph did not name one that is known, it is
+    looked up in ``tables``, by type. Rows with a named type and the others are read apart: of an
+    expression on several tables the planner has no figures, expects one row in 200 to have a type,
+    and then joins row by row. Both parts are the whole table, and the condition stands outside, so
+    that a join can look up rows of either.
+    """
+    kept = [one for one in (OWNER, *resource.column_names, *_USED_BOOKKEEPING) if one != column]
+    names = ", ".join(f"e.{one}" for one in kept)
+    far = [one.name for one in resource.columns if one.key][-1]
+    found = "\n                    ".join(
+        f"when exists (select from directory.{table} x where x.connection_id = e.connection_id"
+        f" and x.id = e.{far}) then '{kind}'"
+        for kind, table in tables.items()
+    )
+    joined = "".join(f"\n  {one.strip()}" for one in joins)
+    return f"""
+  from (select {names}, e.{column}, e.{column} as sent, true as is_named
+          from directory.{resource.name} e
+         union all
+        select {names},
+               case {found}
+                    else 'unresolved' end, e.{column}, false
+          from directory.{resource.name} e) t{joined}{LIVE}\
+   and case when t.is_named then t.sent <> 'other' else t.sent = 'other' or t.sent is null end
+"""
+
+
 def from_tables(resources: Sequence[Resource], joins: Iterable[str] = ()) -> str:
     """Return the source of a view with a row for each live row of tables with the same columns."""
     joined = "".join(f"\n  {one.strip()}" for one in joins)

@@ -30,6 +30,9 @@ GROUP_MEMBERS: Final = Resource(
         PartialIndex(
             "nested", "member_type = 'group' and deleted_at is null", ("group_id", "member_id")
         ),
+        PartialIndex(
+            "unnamed", "member_type = 'other' or member_type is null", ("group_id", "member_id")
+        ),
     ),
     properties=(
         guid("group_id", "the group", key=True, references=("groups",)),

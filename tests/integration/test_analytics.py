@@ -165,9 +165,15 @@ def test_principals_that_are_not_mirrored_have_the_type_of_a_member(
     }
 
 
-def test_a_member_without_a_type_is_resolved_or_called_unresolved(mirror: Mirror) -> None:
+@pytest.mark.parametrize("sent", ["'other'", "null"])
+def test_a_member_without_a_type_is_resolved_or_called_unresolved(
+    mirror: Mirror, sent: str
+) -> None:
+    members = "select group_id, member_id from analytics.group_members order by 1, 2"
+    before = rows(mirror, members)
     with mirror.database.open_transaction() as db:
-        db.execute(text("update directory.group_members set member_type = 'other'"))
+        db.execute(text(f"update directory.group_members set member_type = {sent}"))
+    assert rows(mirror, members) == before
     for kind, where in (
         ("user", "member_id in (select id from directory.users)"),
         ("group", "member_id in (select id from directory.groups)"),

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import pytest
@@ -19,6 +19,7 @@ BY_ID: Final = {
     "user_mail_addresses": f"user_id = {ID}",
     "managers": f"user_id = {ID}",
     "sign_in_activity": f"user_id = {ID}",
+    "group_members": f"group_id = {ID}",
     "group_owners": f"group_id = {ID}",
     "administrative_units": f"id = {ID}",
     "administrative_unit_members": f"unit_id = {ID}",
@@ -35,12 +36,14 @@ BY_ID: Final = {
 """Views, each with what finds one of its objects."""
 BY_OTHER_END: Final = {
     "managers": f"manager_id = {ID}",
+    "group_members": f"member_id = {ID}",
     "group_owners": f"owner_id = {ID}",
     "administrative_unit_members": f"member_id = {ID}",
 }
 THROUGH_GROUPS: Final = (
     *("effective_group_members", "effective_role_holders", "privileged_users", "findings"),
 )
+UNNAMED: Final = "ix_group_members_unnamed"
 OF_ALL: Final = {
     *("product_names", "resources", "pseudonym_key"),
     *("privileged_roles", "privileged_actions", "privileged_permissions"),
@@ -48,12 +51,12 @@ OF_ALL: Final = {
 """Tables that are not about customers."""
 
 
-def explain(world: Analysts, sql: str) -> Mapping[str, Any]:
+def explain(world: Analysts, sql: str, *, without: Sequence[str] = ()) -> Mapping[str, Any]:
     """The plan for tables that are large, which those of the test are not."""
     with world.database.open_transaction() as db:
-        db.execute(text("set local enable_seqscan = off"))
         # Of small tables that were vacuumed, all of an index costs no more than a part of it.
-        db.execute(text("set local enable_indexonlyscan = off"))
+        for one in ("seqscan", "indexonlyscan", *without):
+            db.execute(text(f"set local enable_{one} = off"))
         found = db.execute(text(f"explain (format json) {sql}")).scalar_one()
     plans = json.loads(found) if isinstance(found, str) else found
     plan: Mapping[str, Any] = plans[0]["Plan"]
@@ -125,6 +128,7 @@ def test_the_other_end_is_found_by_an_index_as_well(analysts: Analysts, view: st
         ("user_mail_addresses", "users", "id"),
         ("managers", "managers", "id"),
         ("sign_in_activity", "sign_in_activity", "id"),
+        ("group_members", "group_members", "group_id"),
         ("group_owners", "group_owners", "group_id"),
         ("administrative_units", "administrative_units", "id"),
         ("administrative_unit_members", "administrative_unit_members", "unit_id"),
@@ -142,6 +146,38 @@ def test_an_id_reaches_the_key(analysts: Analysts, view: str, table: str, column
     )
     conditions = [condition for name, condition in list_scans(plan) if name == table]
     assert any(f"({column} = " in one or f".{column} = " in one for one in conditions), conditions
+
+
+def test_members_without_a_named_type_are_found_by_their_own_index(analysts: Analysts) -> None:
+    of_type = "select * from analytics.group_members where connection_id = 1 and member_type = 'x'"
+    plan = explain(analysts, of_type)
+    named, unnamed = (one for one in walk(plan) if one.get("Relation Name") == "group_members")
+    assert "EXISTS" not in named["Filter"]
+    assert any(one.get("Index Name") == UNNAMED for one in walk(unnamed))
+
+
+def test_the_planner_knows_how_many_members_are_users(analysts: Analysts) -> None:
+    of_users = "from analytics.group_members where connection_id = 1 and member_type = 'user'"
+    (row,) = analysts.ask_after(
+        "analyze directory.group_members", f"explain (format json) select group_id {of_users}"
+    )
+    expected = row["QUERY PLAN"][0]["Plan"]["Plan Rows"]
+    (found,) = analysts.ask(f"select count(*) as members {of_users}")
+    assert found["members"] > 50
+    assert found["members"] / 2 < expected < found["members"] * 2
+
+
+def test_members_are_looked_up_by_what_a_question_joins(analysts: Analysts) -> None:
+    plan = explain(
+        analysts,
+        "select m.group_name from analytics.users u join analytics.group_members m"
+        " on m.connection_id = u.connection_id and m.member_id = u.id"
+        " where u.connection_id = 1 and u.user_principal_name = 'a' and m.member_type = 'user'",
+        without=("hashjoin", "mergejoin"),
+    )
+    named, unnamed = (one for one in walk(plan) if one.get("Relation Name") == "group_members")
+    assert re.search(r"\bmember_id = ", list_scans(named)[0][1])
+    assert any(one.get("Index Name") == UNNAMED for one in walk(unnamed))
 
 
 def assert_of_one_customer(scans: list[tuple[str, str]]) -> None:
