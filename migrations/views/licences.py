@@ -99,19 +99,35 @@ _SKU: Final = "lower(l.value ->> 'skuId')"
 
 
 def _select_licences(alias: str) -> str:
-    """Return the products in ``assigned_licenses`` of a row; the id is null if it is no GUID.
+    """Return the products in ``assigned_licenses`` of a row, those whose id is a GUID.
 
     A regular expression would take longer than all the rest, and without the offset Postgres would
-    find out the id anew for each join.
+    find out the id anew for each join. The conditions also let it expect few products, not the 100
+    that it takes a function to return.
     """
     return f"""(
-       select case when {_SKU} like '________-____-____-____-____________'
-                    and translate({_SKU}, '0123456789abcdef', '') = '----'
-                   then ({_SKU})::uuid end as sku_id,
-              coalesce(l.value -> 'disabledPlans', '[]') as disabled
-         from jsonb_array_elements({alias}.assigned_licenses) l offset 0)"""
+       select ({_SKU})::uuid as sku_id, coalesce(l.value -> 'disabledPlans', '[]') as disabled
+         from jsonb_array_elements({alias}.assigned_licenses) l
+        where {_SKU} like '________-____-____-____-____________'
+          and translate({_SKU}, '0123456789abcdef', '') = '----'
+       offset 0)"""
 
 
+def _match(alias: str, *columns: tuple[str, str]) -> str:
+    """Return the condition that columns of a grouped subquery are those of other rows.
+
+    Said twice: once as it reaches the subquery where a question names one of the values, which is
+    then no longer a condition of the join; and once as it stays one, by which the planner sees that
+    there is at most one row, and leaves out what nobody selects.
+    """
+    return " and ".join(
+        f"{alias}.{column} = {other} and {alias}.{column} = greatest({other})"
+        for column, other in columns
+    )
+
+
+_OF_CUSTOMER: Final = ("connection_id", "t.connection_id")
+_OF_PRODUCT: Final = ("sku_id", "l.sku_id")
 _THROUGH_GROUPS: Final = f"""left join (
        select m.connection_id, m.member_id, l.sku_id, count(*) as groups,
               min(g.display_name) as group_name, jsonb_agg(l.disabled) as disabled
@@ -121,7 +137,7 @@ _THROUGH_GROUPS: Final = f"""left join (
            on m.connection_id = g.connection_id and m.group_id = g.id and m.deleted_at is null
         where g.deleted_at is null and g.assigned_licenses <> '[]'
         group by 1, 2, 3) v
-    on v.connection_id = t.connection_id and v.member_id = t.id and v.sku_id = l.sku_id"""
+    on {_match("v", _OF_CUSTOMER, ("member_id", "t.id"), _OF_PRODUCT)}"""
 _HIDDEN_GROUPS: Final = f"""left join (
        select distinct g.connection_id, l.sku_id
          from directory.groups g
@@ -131,7 +147,7 @@ _HIDDEN_GROUPS: Final = f"""left join (
           and not exists (select from directory.group_members m
                            where m.connection_id = g.connection_id and m.group_id = g.id
                              and m.deleted_at is null)) h
-    on h.connection_id = t.connection_id and h.sku_id = l.sku_id"""
+    on {_match("h", _OF_CUSTOMER, _OF_PRODUCT)}"""
 _HAS_MORE_THAN_GROUPS: Final = """exists (
               select from jsonb_array_elements_text(v.disabled -> 0) p
                where not l.disabled ? p.value
@@ -230,8 +246,7 @@ USER_LICENSES: Final = AnalyticsView(
             _THROUGH_GROUPS,
             _HIDDEN_GROUPS,
         ),
-    )
-    + "   and l.sku_id is not null",
+    ),
     key=("connection_id", "user_id", "sku_id"),
 )
 
@@ -254,7 +269,7 @@ _PRODUCTS: Final = f"""
                        count(*) filter (where not u.account_enabled),
                        count(*) filter (where u.user_type = 'Guest')
                   from directory.users u cross join lateral {_select_licences("u")} l
-                 where u.deleted_at is null and l.sku_id is not null
+                 where u.deleted_at is null
                  group by 1, 2) one
          group by 1, 2) t
   join sync.connections c on c.id = t.connection_id and c.status <> 'retired'

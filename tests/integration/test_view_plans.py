@@ -180,6 +180,39 @@ def test_members_are_looked_up_by_what_a_question_joins(analysts: Analysts) -> N
     assert any(one.get("Index Name") == UNNAMED for one in walk(unnamed))
 
 
+@pytest.mark.parametrize(
+    "where",
+    [
+        "not account_enabled",
+        "connection_id = 1",
+        f"connection_id = 1 and sku_id = {ID}",
+        f"connection_id = 1 and user_id = {ID}",
+    ],
+)
+def test_where_licences_come_from_is_worked_out_for_who_selects_it(
+    analysts: Analysts, where: str
+) -> None:
+    of_view = f"from analytics.user_licenses where {where}"
+    plain = explain(
+        analysts, f"select organization, product_name, count(*) {of_view} group by 1, 2"
+    )
+    assert not list_tables(plain) & {"groups", "group_members"}
+    for column in ("licensed_through", "group_name"):
+        traced = explain(analysts, f"select {column} {of_view}")
+        assert list_tables(traced) >= {"groups", "group_members"}
+
+
+def test_few_products_are_expected_of_each_user(analysts: Analysts) -> None:
+    """A function on JSON is taken to return 100 rows, and sorts and hashes are made for them."""
+    users = explain(analysts, "select * from analytics.users where connection_id = 1")
+    licences = explain(analysts, "select * from analytics.user_licenses where connection_id = 1")
+    assert licences["Plan Rows"] < 5 * users["Plan Rows"]
+
+
+def list_tables(plan: Mapping[str, Any]) -> set[str]:
+    return {table for table, _ in list_scans(plan)}
+
+
 def assert_of_one_customer(scans: list[tuple[str, str]]) -> None:
     assert scans
     for table, condition in scans:
