@@ -3,7 +3,14 @@
 from typing import Final
 
 from migrations.views.licences import USER_LICENSES
-from migrations.views.view import CUSTOMER, AnalyticsView, Column, from_table, render_guid
+from migrations.views.view import (
+    CUSTOMER,
+    AnalyticsView,
+    Column,
+    from_table,
+    is_as_long_as_guid,
+    render_guid,
+)
 from models.resources.groups import GROUPS as _GROUPS
 from models.resources.users import USERS as _USERS
 
@@ -14,7 +21,8 @@ _ASSIGNED: Final = f"""cross join lateral (
        select {render_guid("o.value ->> 'skuId'")} as sku_id,
               case jsonb_typeof(o.value -> 'disabledPlans')
               when 'array' then o.value -> 'disabledPlans' else '[]' end as disabled
-         from jsonb_array_elements(t.assigned_licenses) o offset 0) l"""
+         from jsonb_array_elements(t.assigned_licenses) o
+        where {is_as_long_as_guid("o.value ->> 'skuId'")} offset 0) l"""
 _PRODUCTS: Final = (
     """left join directory.subscribed_skus k
     on k.connection_id = t.connection_id and k.sku_id = l.sku_id and k.deleted_at is null""",
@@ -81,7 +89,8 @@ USER_DISABLED_PLANS: Final = AnalyticsView(
             _ASSIGNED,
             f"""cross join lateral (
        select {render_guid("o.value")} as plan_id
-         from jsonb_array_elements_text(l.disabled) o offset 0) d""",
+         from jsonb_array_elements_text(l.disabled) o
+        where {is_as_long_as_guid("o.value")} offset 0) d""",
             *_PRODUCTS,
             _PLANS,
         ),
