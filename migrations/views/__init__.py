@@ -18,7 +18,7 @@ from migrations.views.credentials import APPLICATION_CREDENTIALS
 from migrations.views.findings import FINDINGS
 from migrations.views.function import AnalyticsFunction
 from migrations.views.groups import GROUP_MEMBERS, GROUP_OWNERS, GROUPS
-from migrations.views.licence_plans import GROUP_LICENSES, USER_DISABLED_PLANS
+from migrations.views.licence_plans import GROUP_LICENSES, LICENSE_PLANS, USER_DISABLED_PLANS
 from migrations.views.licences import LICENSE_SUMMARY, LICENSES, USER_LICENSES
 from migrations.views.managers import MANAGERS
 from migrations.views.nesting import EFFECTIVE_GROUP_MEMBERS, NESTING
@@ -58,6 +58,7 @@ VIEWS: Final[tuple[AnalyticsView, ...]] = (
     ROLE_PERMISSIONS,
     ROLE_ASSIGNMENTS,
     LICENSES,
+    LICENSE_PLANS,
     USER_LICENSES,
     USER_DISABLED_PLANS,
     GROUP_LICENSES,

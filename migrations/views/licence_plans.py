@@ -1,8 +1,8 @@
-"""Products that groups assign, and services of products that are disabled for users."""
+"""The services of products, which of them are disabled for users, and what groups assign."""
 
 from typing import Final
 
-from migrations.views.licences import USER_LICENSES
+from migrations.views.licences import LICENSES, USER_LICENSES
 from migrations.views.view import (
     CUSTOMER,
     AnalyticsView,
@@ -12,10 +12,15 @@ from migrations.views.view import (
     render_guid,
 )
 from models.resources.groups import GROUPS as _GROUPS
+from models.resources.subscribed_skus import SUBSCRIBED_SKUS as _SUBSCRIBED_SKUS
 from models.resources.users import USERS as _USERS
 
 _SHARED: Final = {one.name: one for one in USER_LICENSES.columns}
 _PRODUCT: Final = tuple(_SHARED[one] for one in ("sku_id", "sku_part_number", "product_name"))
+
+_BOUGHT: Final = tuple(
+    one for one in LICENSES.columns if one.name in {"sku_id", "sku_part_number", "product_name"}
+)
 
 _ASSIGNED: Final = f"""cross join lateral (
        select {render_guid("o.value ->> 'skuId'")} as sku_id,
@@ -37,6 +42,45 @@ _PLANS: Final = f"""left join (
         where s.deleted_at is null
         group by 1, 2, 3) n
     on n.connection_id = t.connection_id and n.sku_id = l.sku_id and n.plan_id = d.plan_id"""
+
+_PLAN_ID: Final = "the id of the service, the same in every tenant and product"
+_NOT_SENT: Final = "; null where Graph did not send it"
+
+LICENSE_PLANS: Final = AnalyticsView(
+    "license_plans",
+    "Services of the products that customers subscribe to, a row for each product and service",
+    (
+        *CUSTOMER,
+        *_BOUGHT,
+        Column("service_plan_id", "s.plan_id", _PLAN_ID),
+        Column(
+            "service_plan_name",
+            "s.value ->> 'servicePlanName'",
+            f"Microsoft's short name of the service{_NOT_SENT}",
+        ),
+        Column(
+            "applies_to",
+            "s.value ->> 'appliesTo'",
+            f"User, or Company where it is not assigned to users{_NOT_SENT}",
+        ),
+        Column(
+            "provisioning_status",
+            "s.value ->> 'provisioningStatus'",
+            "Success, Disabled, PendingInput, PendingActivation or PendingProvisioning" + _NOT_SENT,
+        ),
+    ),
+    from_table(
+        _SUBSCRIBED_SKUS,
+        (
+            f"""cross join lateral (
+       select {render_guid("o.value ->> 'servicePlanId'")} as plan_id, o.value
+         from jsonb_array_elements(t.service_plans) o offset 0) s""",
+            "left join analytics.product_names p on p.sku_id = t.sku_id",
+        ),
+    )
+    + "   and t.sku_id is not null and s.plan_id is not null",
+    key=("connection_id", "sku_id", "service_plan_id"),
+)
 
 GROUP_LICENSES: Final = AnalyticsView(
     "group_licenses",
@@ -65,7 +109,7 @@ GROUP_LICENSES: Final = AnalyticsView(
 USER_DISABLED_PLANS: Final = AnalyticsView(
     "user_disabled_plans",
     "Services that a user's licence has and that are disabled for the user, a row for each. All"
-    " other services of the product are enabled",
+    " other services of the product, which license_plans has, are enabled",
     (
         *CUSTOMER,
         *(_SHARED[one] for one in ("user_id", "display_name", "user_principal_name")),
@@ -74,7 +118,7 @@ USER_DISABLED_PLANS: Final = AnalyticsView(
         Column(
             "service_plan_id",
             "d.plan_id",
-            "the id of the service, the same in every tenant and product",
+            _PLAN_ID,
         ),
         Column(
             "service_plan_name",

@@ -23,6 +23,7 @@ ABOUT_NOBODY: Final[Mapping[str, str]] = {
     "connections": "the organizations of customers",
     "freshness": "what was read when",
     "licenses": "the products that an organization bought",
+    "license_plans": "the services in these products",
     "license_summary": "how many of them are in use",
 }
 """Views that are shown as they are, each with what it is about."""

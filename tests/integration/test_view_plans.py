@@ -26,6 +26,7 @@ BY_ID: Final = {
     "user_licenses": f"user_id = {ID}",
     "user_disabled_plans": f"user_id = {ID}",
     "group_licenses": f"group_id = {ID}",
+    "license_plans": f"sku_id = {ID}",
     "license_summary": f"sku_id = {ID}",
     "role_permissions": f"role_definition_id = {ID}",
     "application_credentials": f"service_principal_id = {ID}",

@@ -139,6 +139,22 @@ def test_each_product_of_each_group_is_a_row(analysts: Analysts, customer: int) 
     assert Counter(tuple(row[name] for name in columns) for row in found) == expected
 
 
+def test_each_service_of_each_product_is_a_row(analysts: Analysts) -> None:
+    names = ("servicePlanId", "servicePlanName", "provisioningStatus", "appliesTo")
+    expected = Counter(
+        (sku["skuId"], sku["skuPartNumber"], *(plan[name] for name in names))
+        for sku in analysts.contoso.iterate_live("subscribed_skus")
+        for plan in sku["servicePlans"]
+    )
+    columns = (
+        *("sku_id", "sku_part_number", "service_plan_id", "service_plan_name"),
+        *("provisioning_status", "applies_to"),
+    )
+    found = analysts.ask("select * from analytics.license_plans")
+    assert Counter(tuple(row[name] for name in columns) for row in found) == expected
+    assert {row["connection_id"] for row in found} == {1}, "the other customer refuses products"
+
+
 @pytest.mark.parametrize("customer", [1, 2])
 def test_each_disabled_service_of_each_user_is_a_row_with_its_name(
     analysts: Analysts, customer: int

@@ -140,6 +140,20 @@ def disabled_services(world: Analysts, rows: Sequence[Row]) -> None:
     assert found["Contoso", "SANDBOX_2", "SANDBOX_2_PLAN_0"] == 1
 
 
+def users_of_a_service(world: Analysts, rows: Sequence[Row]) -> None:
+    wanted, names = "SANDBOX_2_PLAN_0", get_part_numbers(world.contoso)
+    plans = [at for at, name in get_plan_names(world.contoso).items() if name == wanted]
+    expected = Counter(
+        (user["userPrincipalName"], user["accountEnabled"], names[sku])
+        for user, sku, disabled in list_held(world.contoso)
+        for product, plan in plans
+        if sku == product and plan not in disabled
+    )
+    assert Counter(tuple(row.values()) for row in rows) == expected
+    holders = sum(names[sku] == "SANDBOX_2" for _, sku, _ in list_held(world.contoso))
+    assert len(rows) == holders - 1, "it is disabled for one"
+
+
 ANSWERS: Final[Mapping[str, Check]] = {
     "disabled-with-licences": disabled_with_licences,
     "licences-of-customers": licences_of_customers,
@@ -147,4 +161,5 @@ ANSWERS: Final[Mapping[str, Check]] = {
     "unused-licences": unused_licences,
     "licences-of-groups": licences_of_groups,
     "disabled-services": disabled_services,
+    "users-of-a-service": users_of_a_service,
 }
