@@ -15,12 +15,27 @@ from migrations.views.view import (
 from models.resources.subscribed_skus import SUBSCRIBED_SKUS as _SUBSCRIBED_SKUS
 from models.resources.users import USERS as _USERS
 
-_ASSIGNED: Final = """left join (
+
+def _match(alias: str, *columns: tuple[str, str]) -> str:
+    """Return the condition that columns of a grouped subquery are those of other rows.
+
+    Said twice: once as it reaches the subquery where a question names one of the values, which is
+    then no longer a condition of the join; and once as it stays one, by which the planner sees that
+    there is at most one row, and leaves out what nobody selects.
+    """
+    return " and ".join(
+        f"{alias}.{column} = {other} and {alias}.{column} = greatest({other})"
+        for column, other in columns
+    )
+
+
+_OF_CUSTOMER: Final = ("connection_id", "t.connection_id")
+_ASSIGNED: Final = f"""left join (
        select u.connection_id, lower(l.value ->> 'skuId') as sku_id, count(*) as users,
               count(*) filter (where not u.account_enabled) as disabled_users
          from directory.users u cross join lateral jsonb_array_elements(u.assigned_licenses) l
         where u.deleted_at is null
-        group by 1, 2) a on a.connection_id = t.connection_id and a.sku_id = t.sku_id::text"""
+        group by 1, 2) a on {_match("a", _OF_CUSTOMER, ("sku_id", "t.sku_id::text"))}"""
 
 
 def _is_read(stream: str, column: str, sent_as: str) -> str:
@@ -113,20 +128,6 @@ def _select_licences(alias: str) -> str:
        offset 0)"""
 
 
-def _match(alias: str, *columns: tuple[str, str]) -> str:
-    """Return the condition that columns of a grouped subquery are those of other rows.
-
-    Said twice: once as it reaches the subquery where a question names one of the values, which is
-    then no longer a condition of the join; and once as it stays one, by which the planner sees that
-    there is at most one row, and leaves out what nobody selects.
-    """
-    return " and ".join(
-        f"{alias}.{column} = {other} and {alias}.{column} = greatest({other})"
-        for column, other in columns
-    )
-
-
-_OF_CUSTOMER: Final = ("connection_id", "t.connection_id")
 _OF_PRODUCT: Final = ("sku_id", "l.sku_id")
 _THROUGH_GROUPS: Final = f"""left join (
        select m.connection_id, m.member_id, l.sku_id, count(*) as groups,

@@ -203,6 +203,12 @@ def test_where_licences_come_from_is_worked_out_for_who_selects_it(
         assert list_tables(traced) >= {"groups", "group_members"}
 
 
+def test_users_with_a_product_are_counted_for_who_selects_their_number(analysts: Analysts) -> None:
+    of_view = "from analytics.licenses where connection_id = 1"
+    assert "users" not in list_tables(explain(analysts, f"select product_name {of_view}"))
+    assert "users" in list_tables(explain(analysts, f"select assigned_users {of_view}"))
+
+
 def test_few_products_are_expected_of_each_user(analysts: Analysts) -> None:
     """A function on JSON is taken to return 100 rows, and sorts and hashes are made for them."""
     users = explain(analysts, "select * from analytics.users where connection_id = 1")
