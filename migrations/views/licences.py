@@ -121,7 +121,9 @@ def _select_licences(alias: str) -> str:
     that it takes a function to return.
     """
     return f"""(
-       select ({_SKU})::uuid as sku_id, coalesce(l.value -> 'disabledPlans', '[]') as disabled
+       select ({_SKU})::uuid as sku_id,
+              case jsonb_typeof(l.value -> 'disabledPlans')
+              when 'array' then l.value -> 'disabledPlans' else '[]' end as disabled
          from jsonb_array_elements({alias}.assigned_licenses) l
         where {_SKU} like '________-____-____-____-____________'
           and translate({_SKU}, '0123456789abcdef', '') = '----'

@@ -211,6 +211,17 @@ def test_odd_licences_of_graph_fail_no_query(analysts: Analysts, odd: str, produ
         )
     assert rows["group_licenses"] == [{"sku_id": SKUS[0]}] * products
     assert rows["user_disabled_plans"] == []
+    change = "; ".join(
+        f"update directory.{table} set assigned_licenses = '{odd}' where connection_id = 1"
+        for table in ("users", "groups")
+    )
+    for view in ("license_summary", "licenses", "findings", "users", "groups"):
+        analysts.ask_after(change, f"select * from analytics.{view} where connection_id = 1")
+    users = analysts.ask("select from analytics.users where connection_id = 1")
+    found = analysts.ask_after(
+        change, "select * from analytics.user_licenses where connection_id = 1"
+    )
+    assert len(found) == products * len(users)
 
 
 # ---- what customers have
