@@ -10,6 +10,8 @@ from migrations.views.view import ORGANIZATION, SIGN_IN_NAME, AnalyticsView, Col
 _KNOWN: Final = "s.nesting is not null and s.nesting_mark = s.walk_id || '/' || s.page_no"
 """As ``worker/store/mirror/nesting.py`` has it: an earlier release moves on without the mark."""
 
+_STATE: Final = f"case when {_KNOWN} then s.nesting else 'not_known' end"
+
 NESTING: Final = AnalyticsView(
     "nesting",
     "Whether it is stored which groups lie in which others, directly or through others",
@@ -23,7 +25,7 @@ NESTING: Final = AnalyticsView(
         ),
         Column(
             "state",
-            f"case when {_KNOWN} then s.nesting else 'not_known' end",
+            _STATE,
             "complete; too_large where there are too many pairs to keep; not_known until the groups"
             " were read. Answers are the same in all three, and slower where it is not complete",
         ),
@@ -71,22 +73,26 @@ as much for the planner. The condition inside makes it follow ``c``, so that it 
 elsewhere.
 """
 
-_UNSTORED: Final = "('not_known', 'too_large')"
-"""States other than complete, written so that the planner expects them to be rare."""
+_IS_STORED: Final = f"case when {_KNOWN} then s.nesting = 'complete' else false end"
+"""Written so that the planner, which has no figures of it, takes it to hold for one row in two.
+That a closure is not stored is written as a list of two values, for one row in a hundred."""
 
 # The names are found before the ways of a member are counted, so that a filter by name reads no
-# more than one by id.
+# more than one by id. They follow from the keys of their tables, so rows are grouped by keys alone,
+# and names that a question does not select are not carried through the sort.
 
 
 def _render_members(pairs: str, condition: str) -> str:
     """Return a query of the members of groups, by pairs ``k`` of a group and one inside it."""
-    return f"""select k.connection_id, k.group_id, g.display_name as group_name, d.member_id,
-               n.organization, u.id as user_id, u.display_name as user_name,
-               u.user_principal_name, max(nullif(d.member_type, 'other')) as member_type,
+    return f"""select c.id as connection_id, c.display_name as organization, k.group_id,
+               g.display_name as group_name, d.member_id, u.id as user_id,
+               u.display_name as user_name, u.user_principal_name,
+               max(nullif(d.member_type, 'other')) as member_type,
                min(k.depth) as depth, count(*) as ways,
                (array_agg(k.inner_id order by k.depth, k.inner_id))[1] as through_id
           from {pairs} k
-          join analytics.nesting n on n.connection_id = k.connection_id
+          join sync.connections c on c.id = k.connection_id and c.status <> 'retired'
+          left join sync.streams s on s.connection_id = c.id and s.resource = 'groups'
           join directory.group_members d
             on d.connection_id = k.connection_id and d.group_id = k.inner_id
           left join directory.groups g
@@ -94,8 +100,7 @@ def _render_members(pairs: str, condition: str) -> str:
           left join directory.users u
             on u.connection_id = d.connection_id and u.id = d.member_id
          where {condition} and d.deleted_at is null
-         group by k.connection_id, k.group_id, d.member_id, g.display_name, n.organization, u.id,
-                  u.display_name, u.user_principal_name"""
+         group by c.id, k.group_id, d.member_id, g.connection_id, g.id, u.connection_id, u.id"""
 
 
 _STORED: Final = _render_members(
@@ -104,7 +109,7 @@ _STORED: Final = _render_members(
                  from directory.groups
                 union all
                select connection_id, group_id, inner_id, depth from directory.group_closure)""",
-    f"n.state not in {_UNSTORED} and (k.depth = 0 or k.inner_id <> k.group_id)",
+    f"{_IS_STORED} and (k.depth = 0 or k.inner_id <> k.group_id)",
 )
 _WALKED: Final = _render_members(
     f"""(
@@ -113,7 +118,7 @@ _WALKED: Final = _render_members(
                  join directory.groups o
                    on o.connection_id = case when c.state <> 'complete' then c.connection_id end
                 cross join lateral ({_WALK}) i)""",
-    f"n.state in {_UNSTORED}",
+    f"{_STATE} in ('not_known', 'too_large')",
 )
 
 EFFECTIVE_GROUP_MEMBERS: Final = AnalyticsView(
