@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from migrations.views.licences import LICENSES, USER_LICENSES
+from migrations.views.licences import LICENSES, USER_LICENSES, select_licences
 from migrations.views.view import (
     CUSTOMER,
     AnalyticsView,
@@ -22,12 +22,7 @@ _BOUGHT: Final = tuple(
     one for one in LICENSES.columns if one.name in {"sku_id", "sku_part_number", "product_name"}
 )
 
-_ASSIGNED: Final = f"""cross join lateral (
-       select {render_guid("o.value ->> 'skuId'")} as sku_id,
-              case jsonb_typeof(o.value -> 'disabledPlans')
-              when 'array' then o.value -> 'disabledPlans' else '[]' end as disabled
-         from jsonb_array_elements(t.assigned_licenses) o
-        where {is_as_long_as_guid("o.value ->> 'skuId'")} offset 0) l"""
+_ASSIGNED: Final = f"cross join lateral {select_licences('t')} l"
 _PRODUCTS: Final = (
     """left join directory.subscribed_skus k
     on k.connection_id = t.connection_id and k.sku_id = l.sku_id and k.deleted_at is null""",
@@ -102,7 +97,7 @@ GROUP_LICENSES: Final = AnalyticsView(
             "how many of them the group leaves out",
         ),
     ),
-    from_table(_GROUPS, (_ASSIGNED, *_PRODUCTS)) + "   and l.sku_id is not null",
+    from_table(_GROUPS, (_ASSIGNED, *_PRODUCTS)),
     key=("connection_id", "group_id", "sku_id"),
 )
 
@@ -139,6 +134,6 @@ USER_DISABLED_PLANS: Final = AnalyticsView(
             _PLANS,
         ),
     )
-    + "   and l.sku_id is not null and d.plan_id is not null",
+    + "   and d.plan_id is not null",
     key=("connection_id", "user_id", "sku_id", "service_plan_id"),
 )

@@ -113,7 +113,7 @@ LICENSES: Final = AnalyticsView(
 _SKU: Final = "lower(l.value ->> 'skuId')"
 
 
-def _select_licences(alias: str) -> str:
+def select_licences(alias: str) -> str:
     """Return the products in ``assigned_licenses`` of a row, those whose id is a GUID.
 
     A regular expression would take longer than all the rest, and without the offset Postgres would
@@ -135,7 +135,7 @@ _THROUGH_GROUPS: Final = f"""left join (
        select m.connection_id, m.member_id, l.sku_id, count(*) as groups,
               min(g.display_name) as group_name, jsonb_agg(l.disabled) as disabled
          from directory.groups g
-        cross join lateral {_select_licences("g")} l
+        cross join lateral {select_licences("g")} l
          join directory.group_members m
            on m.connection_id = g.connection_id and m.group_id = g.id and m.deleted_at is null
         where g.deleted_at is null and g.assigned_licenses <> '[]'
@@ -144,7 +144,7 @@ _THROUGH_GROUPS: Final = f"""left join (
 _HIDDEN_GROUPS: Final = f"""left join (
        select distinct g.connection_id, l.sku_id
          from directory.groups g
-        cross join lateral {_select_licences("g")} l
+        cross join lateral {select_licences("g")} l
         where g.deleted_at is null and g.assigned_licenses <> '[]'
           and g.visibility = 'HiddenMembership'
           and not exists (select from directory.group_members m
@@ -240,7 +240,7 @@ USER_LICENSES: Final = AnalyticsView(
     from_table(
         _USERS,
         (
-            f"cross join lateral {_select_licences('t')} l",
+            f"cross join lateral {select_licences('t')} l",
             """left join directory.subscribed_skus k
     on k.connection_id = t.connection_id and k.sku_id = l.sku_id and k.deleted_at is null""",
             "left join analytics.product_names p on p.sku_id = l.sku_id",
@@ -271,7 +271,7 @@ _PRODUCTS: Final = f"""
                 select u.connection_id, l.sku_id, null, null, null, null, null, count(*),
                        count(*) filter (where not u.account_enabled),
                        count(*) filter (where u.user_type = 'Guest')
-                  from directory.users u cross join lateral {_select_licences("u")} l
+                  from directory.users u cross join lateral {select_licences("u")} l
                  where u.deleted_at is null
                  group by 1, 2) one
          group by 1, 2) t
