@@ -1,4 +1,4 @@
--- Of which dynamic groups is the rule paused, so that nobody joins or leaves any more?
+-- Which dynamic groups have a paused rule, so that their members no longer change?
 select organization, display_name, membership_rule
   from analytics.groups
  where is_dynamic and membership_rule_processing_state = 'Paused'

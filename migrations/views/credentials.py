@@ -6,7 +6,7 @@ from migrations.views.applications import IS_FOREIGN, IS_MICROSOFT
 from migrations.views.view import CUSTOMER, AnalyticsView, Column, from_table, render_moment
 from models.resources.service_principals import SERVICE_PRINCIPALS as _SERVICE_PRINCIPALS
 
-CREDENTIALS: Final = f"""cross join lateral (
+_CREDENTIALS: Final = f"""cross join lateral (
        select o.kind, o.value,
               {render_moment("o.value ->> 'startDateTime'")} as starts_at,
               {render_moment("o.value ->> 'endDateTime'")} as ends_at
@@ -61,6 +61,6 @@ APPLICATION_CREDENTIALS: Final = AnalyticsView(
             "whether it has ended; false where Graph sent no end, as nothing says that it did",
         ),
     ),
-    from_table(_SERVICE_PRINCIPALS, (CREDENTIALS,)),
+    from_table(_SERVICE_PRINCIPALS, (_CREDENTIALS,)),
     key=("connection_id", "service_principal_id", "kind", "credential_id"),
 )

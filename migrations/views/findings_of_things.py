@@ -3,7 +3,6 @@
 from typing import Final
 
 from migrations.views.finding_kind import FindingKind, format_day
-from migrations.views.view import render_moment
 
 ENDING_DAYS: Final = 30
 """Before the end of a credential or a group in which it is a finding."""
@@ -173,19 +172,15 @@ APPLICATION_FINDINGS: Final = (
         " days",
         severity="medium",
         needs=("service_principals",),
-        source=f"""from analytics.service_principals t
-         join directory.service_principals d
-           on d.connection_id = t.connection_id and d.id = t.id
-        cross join lateral (
-              select max(e.ends) as ends
-                from (select {render_moment("one ->> 'endDateTime'")} as ends
-                        from jsonb_array_elements(coalesce(d.key_credentials, '[]')
-                                                  || coalesce(d.password_credentials, '[]')) one)
-                     e) k""",
-        where=f"not t.is_microsoft and k.ends < now() + interval '{ENDING_DAYS} days'",
+        source="""from (select connection_id, service_principal_id as id,
+                     application_name as display_name, max(ends_at) as ends
+                from analytics.application_credentials
+               where not is_microsoft
+               group by 1, 2, 3) t""",
+        where=f"t.ends < now() + interval '{ENDING_DAYS} days'",
         about="'service_principal', t.id::text, coalesce(t.display_name, t.id::text)",
-        sentence="case when k.ends < now() then 'has no valid secret or certificate since '"
-        f" else 'has no valid secret or certificate from ' end || {format_day('k.ends')}",
+        sentence="case when t.ends < now() then 'has no valid secret or certificate since '"
+        f" else 'has no valid secret or certificate from ' end || {format_day('t.ends')}",
     ),
 )
 

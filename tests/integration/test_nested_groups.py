@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -325,6 +326,19 @@ def test_a_large_circle_has_no_closure_and_right_answers(
     assert fetch_scalar(crowded, stored) == pairs
     inside = "select count(*) from analytics.groups_of(1, cast(:id as uuid))"
     assert fetch_scalar(crowded, inside, id=ids[7]) == groups
+
+
+def test_a_limit_holds_for_circles_that_come_one_by_one(crowded: Database) -> None:
+    """None of them alone makes more pairs than are always kept."""
+    states = []
+    with interrupt_writer(crowded, 1) as tx:
+        compute_nesting(tx, MEMBERS)
+    for number in range(2):
+        ids = [f"00000000-0000-4000-{9000 + number}-{n:012x}" for n in range(300)]
+        with interrupt_writer(crowded, 1) as tx:
+            merge_edges(tx, MEMBERS, dict.fromkeys(pairwise([*ids, ids[0]]), "group"))
+        states.append(fetch_scalar(crowded, "select state from analytics.nesting"))
+    assert states == ["complete", "too_large"]
 
 
 def test_a_closure_beyond_the_limit_is_dropped_and_comes_back(crowded: Database) -> None:

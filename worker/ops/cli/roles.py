@@ -41,9 +41,9 @@ Examples:
   tenant-mirror roles
   tenant-mirror roles --sql | psql "$SUPERUSER_URL"
   tenant-mirror roles --sql --login ann --as reader | psql "$SUPERUSER_URL"
-  tenant-mirror roles --customer contoso_reports contoso
-  tenant-mirror roles --customer contoso_reports contoso --remove
-  tenant-mirror roles --customer contoso_research contoso --without-names
+  tenant-mirror roles --customer reports_17 contoso
+  tenant-mirror roles --customer reports_17 contoso --remove
+  tenant-mirror roles --customer research_17 contoso --without-names
   tenant-mirror roles --rotate-pseudonyms
 """
 

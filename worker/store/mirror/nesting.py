@@ -137,8 +137,7 @@ def _get_name(edge: Resource) -> str:
 
 def _compute_all(tx: Transaction, edge: Resource) -> None:
     graph = load_graph(tx.db, tx.connection_id, edge)
-    limit = get_pair_limit(sum(map(len, graph.values())))
-    if _count_possible(graph, graph) > limit and count_pairs(graph, graph, limit) > limit:
+    if _has_more_pairs(graph, graph, get_pair_limit(sum(map(len, graph.values())))):
         _give_up(tx, edge)
     else:
         written = write_differences(tx.db, tx.connection_id, edge, graph)
@@ -162,19 +161,21 @@ def _is_too_large(
 ) -> bool:
     """Whether a change makes too many pairs; edges are counted only where it could."""
     db, connection_id = tx.db, tx.connection_id
-    possible = _count_possible(graph, outers)
-    if possible <= FEW_PAIRS and pairs + possible <= MAX_PAIRS:
+    if pairs + _count_possible(graph, outers) <= FEW_PAIRS:
         return False
     limit = get_pair_limit(count_nested_edges(db, connection_id, edge))
     others = pairs - count_stored(db, connection_id, edge, outers)
-    if others + possible <= limit:
-        return False
-    return count_pairs(graph, outers, limit - others) > limit - others
+    return _has_more_pairs(graph, outers, limit - others)
 
 
 def get_pair_limit(edges: int) -> int:
     """Return how many pairs are kept of a connection with so many nested edges."""
     return min(MAX_PAIRS, max(FEW_PAIRS, PAIRS_PER_EDGE * edges))
+
+
+def _has_more_pairs(graph: Graph, outers: Collection[str], limit: int) -> bool:
+    """Whether some outer parents have more pairs; they are counted only where they could have."""
+    return _count_possible(graph, outers) > limit and count_pairs(graph, outers, limit) > limit
 
 
 def _count_possible(graph: Graph, outers: Collection[str]) -> int:
