@@ -1,16 +1,14 @@
 """A question about one customer reads rows of that customer alone, by indexes."""
 
-import json
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Final
 
 import pytest
-from sqlalchemy import text
 
 from migrations.views import VIEWS
 from migrations.views.view import AnalyticsView
 from tests.support.analysts import Analysts
+from tests.support.plans import Plan, explain_without_statistics, walk
 
 ID: Final = "cast('00000000-0000-4000-8000-000000000001' as uuid)"
 BY_ID: Final = {
@@ -52,25 +50,11 @@ OF_ALL: Final = {
 """Tables that are not about customers."""
 
 
-def explain(world: Analysts, sql: str) -> Mapping[str, Any]:
-    """The plan for tables that are large, which those of the test are not."""
-    with world.database.open_transaction() as db:
-        # Of small tables that were vacuumed, all of an index costs no more than a part of it.
-        for one in ("seqscan", "indexonlyscan"):
-            db.execute(text(f"set local enable_{one} = off"))
-        found = db.execute(text(f"explain (format json) {sql}")).scalar_one()
-    plans = json.loads(found) if isinstance(found, str) else found
-    plan: Mapping[str, Any] = plans[0]["Plan"]
-    return plan
+def explain(world: Analysts, sql: str) -> Plan:
+    return explain_without_statistics(world.database, sql)
 
 
-def walk(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    yield plan
-    for one in plan.get("Plans", ()):
-        yield from walk(one)
-
-
-def list_scans(plan: Mapping[str, Any]) -> list[tuple[str, str]]:
+def list_scans(plan: Plan) -> list[tuple[str, str]]:
     """The tables that are read, each with the condition of its index; empty without one."""
     found = []
     for node in walk(plan):
@@ -223,7 +207,7 @@ def test_few_products_are_expected_of_each_user(analysts: Analysts) -> None:
     assert licences["Plan Rows"] < 5 * users["Plan Rows"]
 
 
-def list_tables(plan: Mapping[str, Any]) -> set[str]:
+def list_tables(plan: Plan) -> set[str]:
     return {table for table, _ in list_scans(plan)}
 
 

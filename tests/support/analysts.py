@@ -17,6 +17,7 @@ from sandbox.tenant.directory.templates.users import SKUS
 from tests.support.databases import DatabaseFactory
 from tests.support.mirror import OFF
 from tests.support.nango import reset_nango
+from tests.support.plans import turn_autovacuum_off
 from tests.support.synced import sync_by_hand
 from worker.core.settings import load_settings
 from worker.store.engine import Database
@@ -174,6 +175,7 @@ def mirror_customers(cluster: DatabaseFactory, nango_server: Server) -> Iterator
         database_url=url, nango_host=nango_server.url, nango_secret_key=nango.key
     )
     runtime = open_runtime(settings)
+    turn_autovacuum_off(runtime.database)
     contoso, ids = build_contoso()
     fabrikam = _build_fabrikam()
     on = {"tenant_mirror": {"resources": dict.fromkeys(OFF, True)}}
