@@ -12,6 +12,7 @@ from migrations.walls.roles import ReaderKind
 from sandbox.tenant import KindCounts, Nango, Server, Tenant
 from tests.support.databases import DatabaseFactory
 from tests.support.nango import reset_nango
+from tests.support.plans import turn_autovacuum_off
 from tests.support.synced import sync_by_hand
 from worker.core.settings import load_settings
 from worker.ops.schema.migrate import migrate
@@ -106,6 +107,7 @@ def open_walled(cluster: DatabaseFactory, server: Server) -> Iterator[Walled]:
             assert grant_membership(db, login, kind) == []
             if kind.is_listed:
                 allow_connection(db, login, 1)
+    turn_autovacuum_off(database)
     database.close()
     walled = Walled(cluster, url, logins)
     walled.execute("analyze")
