@@ -132,7 +132,8 @@ def grow_old(web: WebApplication, page: PageRoute) -> None:
 def count(statements: list[str], page: PageRoute) -> int:
     """How many there are; without those about who is signed in, unless that was too old, too."""
     if page.path == "/":
-        return len(statements)
+        # When tokens were used is written once a minute, by a statement with a time limit.
+        return len(statements) - 2 * sum("update sync.api_tokens" in one for one in statements)
     aside = ("page_sessions", "api_tokens", "set local statement_timeout")
     return sum(all(words not in one for words in aside) for one in statements)
 
@@ -150,6 +151,8 @@ def test_refreshes_of_many_tabs_cost_no_more_statements_than_one(
     grow_old(web, page)
     with count_statements(web) as of_one:
         assert tabs[0].refresh(path, tag, query=query).status == 304
+    for one in tabs:  # sessions that were not in use for ten seconds would be read one by one
+        one.refresh(path, tag, query=query)
     grow_old(web, page)
     with count_statements(web) as of_all, count_renders() as renders:
         begun = time.monotonic()
