@@ -43,6 +43,10 @@ _EXISTING: Final = f"""
       from pg_class c join pg_namespace n on n.oid = c.relnamespace
      where n.nspname in ('{SCHEMA}', '{ANALYTICS_PSEUDONYMOUS}') and c.relkind = 'v'
 """
+_EXISTING_FUNCTIONS: Final = f"""
+    select n.nspname || '.' || p.proname
+      from pg_proc p join pg_namespace n on n.oid = p.pronamespace where n.nspname = '{SCHEMA}'
+"""
 _GRANTS: Final = f"""
     select n.nspname || '.' || c.relname, a.privilege_type,
            case when a.grantee = 0 then 'public' else a.grantee::regrole::text end,
@@ -82,13 +86,31 @@ def install_views(db: sa.Connection) -> bool:
     changed then.
     """
     driver = get_driver_connection(db)
-    changed = _bring_into_step(driver)
+    missing = [one for one in list_missing_views(db) if one.startswith(f"{SCHEMA}.")]
+    changed = _bring_into_step(driver, is_complete=not missing)
     install_pseudonyms(driver, VIEWS)
     return changed
 
 
-def _bring_into_step(driver: psycopg.Connection[Any]) -> bool:
-    if _read_digest(driver) == compute_digest():
+def are_views_current(db: sa.Connection) -> bool:
+    """Return whether the views were last made as this release declares them."""
+    return _read_digest(get_driver_connection(db)) == compute_digest()
+
+
+def list_missing_views(db: sa.Connection) -> list[str]:
+    """Return the views of both schemas, and the functions, that somebody dropped or renamed."""
+    driver = get_driver_connection(db)
+    schemas = (SCHEMA, ANALYTICS_PSEUDONYMOUS)
+    declared = [f"{schema}.{view.name}" for schema in schemas for view in VIEWS]
+    declared += [f"{SCHEMA}.{one.name}" for one in FUNCTIONS]
+    # Looked up in the catalogue, as a name is resolved only for roles that may use its schema.
+    queries = (_EXISTING, _EXISTING_FUNCTIONS)
+    existing = {name for query in queries for (name,) in driver.execute(query.encode())}
+    return [name for name in declared if name not in existing]
+
+
+def _bring_into_step(driver: psycopg.Connection[Any], *, is_complete: bool) -> bool:
+    if is_complete and _read_digest(driver) == compute_digest():
         return False
     driver.execute(f"set local lock_timeout = '{_LOCK_SECONDS}s'".encode())
     try:

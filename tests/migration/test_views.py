@@ -9,7 +9,12 @@ from sqlalchemy import text
 
 from migrations.views import VIEWS
 from migrations.views.changes import ACCESS_CHANGES
-from migrations.views.install import FIRST_REVISION, install_views
+from migrations.views.install import (
+    FIRST_REVISION,
+    are_views_current,
+    install_views,
+    list_missing_views,
+)
 from migrations.views.view import Column
 from tests.support.databases import DatabaseFactory
 from tests.support.mirror import fetch_scalar
@@ -72,6 +77,25 @@ def test_views_are_made_once(database: Database) -> None:
         db.execute(text("comment on schema analytics is null"))
         assert install_views(db)
         assert not install_views(db)
+
+
+def test_views_and_functions_that_somebody_dropped_are_made_again(database: Database) -> None:
+    with database.open_transaction() as db:
+        assert list_missing_views(db) == []
+        db.execute(text("drop view analytics.license_plans cascade"))
+        db.execute(text("drop function analytics.members_of(bigint, uuid)"))
+        assert list_missing_views(db) == [
+            "analytics.license_plans",
+            "analytics_pseudonymous.license_plans",
+            "analytics.members_of",
+        ]
+        assert are_views_current(db)
+    migrate(database)
+    with database.open_transaction() as db:
+        assert list_missing_views(db) == []
+        for kind, place in (("reader", "analytics"), ("pseudonymous", "analytics_pseudonymous")):
+            asked = f"'tenant_mirror_{kind}', '{place}.license_plans', 'select'"
+            assert db.execute(text(f"select has_table_privilege({asked})")).scalar_one()
 
 
 @pytest.mark.usefixtures("reader")
