@@ -15,6 +15,8 @@ class DiagnosisCode(StrEnum):
     """Its version or encoding."""
     DATABASE_READ_ONLY = "database_read_only"
     DATABASE_RIGHTS = "database_rights"
+    DATABASE_DURABILITY = "database_durability"
+    ANALYTICS_VIEWS = "analytics_views"
     READER_ROLES = "reader_roles"
     POOLER = "pooler"
     REDIS_SETUP = "redis_setup"

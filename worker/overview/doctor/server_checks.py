@@ -20,6 +20,7 @@ from worker.store.service.tokens import ApiToken
 
 MIN_POSTGRES: Final = 150000
 MIN_REDIS: Final = (6, 2)
+_SHOWN_VIEWS: Final = 5
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ def check_database(facts: DatabaseServerFacts) -> Iterator[Diagnosis]:
         )
     yield from _check_read_only(facts)
     yield from _check_rights(facts)
+    yield from _check_durability(facts)
+    yield from _check_views(facts)
     if facts.has_pooler:
         yield _build(
             DiagnosisCode.POOLER,
@@ -102,6 +105,43 @@ def _check_rights(facts: DatabaseServerFacts) -> Iterator[Diagnosis]:
                 "run 'tenant-mirror migrate' as the role of the service, or make that role the "
                 "owner of the tables",
             )
+
+
+def _check_durability(facts: DatabaseServerFacts) -> Iterator[Diagnosis]:
+    code = DiagnosisCode.DATABASE_DURABILITY
+    if not facts.has_fsync:
+        yield _build(
+            code,
+            Severity.ERROR,
+            "Postgres",
+            "fsync is off: if its host crashes, the database may be damaged, and rows and events "
+            "that consumers already have may be lost",
+            "set fsync to on in postgresql.conf and reload it: 'select pg_reload_conf()'",
+        )
+    elif not facts.waits_for_disk:
+        yield _build(
+            code,
+            Severity.WARNING,
+            "Postgres",
+            f"synchronous_commit is off for role {facts.role}: if the server crashes, it may lose "
+            "events that consumers already have",
+            "set synchronous_commit to on for the server, the database and the role; after a crash "
+            "run 'tenant-mirror recovered'",
+        )
+
+
+def _check_views(facts: DatabaseServerFacts) -> Iterator[Diagnosis]:
+    if facts.missing_views:
+        severity, shown = Severity.ERROR, ", ".join(facts.missing_views[:_SHOWN_VIEWS])
+        more = len(facts.missing_views) - _SHOWN_VIEWS
+        sentence = f"views for analysts are missing: {shown}" + (f", {more} more" * (more > 0))
+    elif not facts.are_views_current:
+        severity = Severity.WARNING
+        sentence = "the views for analysts are not those of this release"
+    else:
+        return
+    remedy = "run 'tenant-mirror migrate', which makes them as this release has them"
+    yield _build(DiagnosisCode.ANALYTICS_VIEWS, severity, "Postgres", sentence, remedy)
 
 
 def check_readers(readers: Sequence[Reader]) -> Iterator[Diagnosis]:

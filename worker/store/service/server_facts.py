@@ -6,6 +6,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy import text
 
+from migrations.views.install import are_views_current, list_missing_views
 from models.base import DIRECTORY, EVENTS, HISTORY, SYNC
 from worker.store.engine import is_own_session
 
@@ -14,6 +15,8 @@ _FACTS: Final = text("""
            current_setting('server_version_num')::int as version_number,
            pg_encoding_to_char(d.encoding) as encoding, current_user as role,
            pg_is_in_recovery() as is_standby,
+           current_setting('fsync') = 'on' as has_fsync,
+           current_setting('synchronous_commit') <> 'off' as waits_for_disk,
            current_setting('transaction_read_only') = 'on' as is_read_only,
            extract(epoch from clock_timestamp())::float8 as now
       from pg_database d where d.datname = current_database()
@@ -58,6 +61,14 @@ class DatabaseServerFacts:
     """Tables whose row-level security applies to the role, as it is not their owner."""
     has_pooler: bool
     """Whether a pooler shares its sessions among clients."""
+    has_fsync: bool
+    """Whether it forces what it writes to its disk."""
+    waits_for_disk: bool
+    """Whether a commit of the role ends after it is on the disk (``synchronous_commit``)."""
+    missing_views: tuple[str, ...]
+    """Views and functions for people that are not there."""
+    are_views_current: bool
+    """Whether the views were last made as this release declares them."""
 
 
 def load_server_facts(db: sa.Connection) -> DatabaseServerFacts:
@@ -70,4 +81,6 @@ def load_server_facts(db: sa.Connection) -> DatabaseServerFacts:
         foreign_partitioned=rights.foreign,
         walled_tables=rights.walled,
         has_pooler=not is_own_session(db),
+        missing_views=tuple(list_missing_views(db)),
+        are_views_current=are_views_current(db),
     )
