@@ -1,6 +1,7 @@
 """Exports: the views of one customer, as of one moment, in files that other tools read."""
 
 import csv
+import errno
 import json
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,7 +16,7 @@ from migrations.views import VIEWS
 from tests.support.databases import DatabaseFactory
 from tests.support.reader import open_reader
 from tests.support.story import ALPINE, StoryMirror
-from worker.core.errors import InvalidInput
+from worker.core.errors import InvalidInput, StateConflict, StorageFull
 from worker.ops.cli import cli
 from worker.ops.export.files import ExportFormat, ExportRequest, write_export
 from worker.store.export import begin_snapshot, copy_view, list_exported_views
@@ -119,24 +120,54 @@ def test_only_the_owner_can_read_it_and_nothing_is_left_of_a_failure(
     assert (tmp_path / "out").stat().st_mode & 0o077 == 0
     with pytest.raises(InvalidInput, match="exists already"):
         write(alpine, tmp_path / "out", ExportFormat.CSV, "users")
-    with pytest.raises(InvalidInput, match=r"no view analytics\.usres"):
+    with pytest.raises(InvalidInput, match=r"no view 'usres' to export; .* users$"):
         write(alpine, tmp_path / "other", ExportFormat.CSV, "usres")
-    with pytest.raises(InvalidInput, match="is no folder"):
+    with pytest.raises(InvalidInput, match=r"there is no folder .*/not; create it"):
         write(alpine, tmp_path / "not" / "there", ExportFormat.CSV, "users")
     for form in ExportFormat:
-        with pytest.raises(OSError, match="full"):
-            _write_and_fail(alpine, tmp_path / "other", form)
+        for number, kind, words in (
+            (errno.ENOSPC, StorageFull, "no space left, its disk is full"),
+            (errno.EROFS, StateConflict, "read-only file system"),
+        ):
+            wanted = tmp_path / "other"
+            with pytest.raises(kind, match=f"^{wanted} cannot be written: {words}"):
+                _write_and_fail(alpine, wanted, form, number)
     assert [one.name for one in tmp_path.iterdir()] == ["out"]
+    with pytest.raises(StateConflict, match=r"^/proc/out cannot be written: no such file"):
+        write(alpine, Path("/proc/out"), ExportFormat.CSV, "users")
 
 
-def _write_and_fail(alpine: StoryMirror, folder: Path, form: ExportFormat) -> None:
+def _write_and_fail(alpine: StoryMirror, folder: Path, form: ExportFormat, number: int) -> None:
     def fail(view: str, _rows: int) -> None:
         if view == "users":
-            raise OSError("full")
+            raise OSError(number, "")
 
     request = ExportRequest(ALPINE, folder, form, ["sites", "users"])
     with alpine.database.open_transaction() as db:
         write_export(db, request, fail)
+
+
+def test_an_export_says_what_was_not_read_and_is_refused_if_nothing_was(
+    alpine: StoryMirror, tmp_path: Path
+) -> None:
+    manifest = write(alpine, tmp_path / "whole", ExportFormat.CSV, "sites")
+    assert manifest["incomplete"] == []
+    with alpine.database.open_transaction() as db:
+        kept = db.execute(text("select resource, fresh_at from sync.streams")).all()
+        db.execute(text("update sync.streams set fresh_at = null where resource = 'sites'"))
+    try:
+        manifest = write(alpine, tmp_path / "part", ExportFormat.CSV, "sites")
+        why = "it was not read to the end yet"
+        assert manifest["incomplete"] == [{"resource": "sites", "why": why}]
+        with alpine.database.open_transaction() as db:
+            db.execute(text("update sync.streams set fresh_at = null"))
+        with pytest.raises(StateConflict, match="'tenant-mirror status 1' says why"):
+            write(alpine, tmp_path / "nothing", ExportFormat.CSV)
+        assert not (tmp_path / "nothing").exists()
+    finally:
+        back = text("update sync.streams set fresh_at = :fresh_at where resource = :resource")
+        with alpine.database.open_transaction() as db:
+            db.execute(back, [dict(row._mapping) for row in kept])
 
 
 def test_duckdb_reads_the_views_through_its_extension_as_an_analyst(
@@ -168,6 +199,7 @@ def test_the_command_writes_and_says_what(
     given = ["export", "1", "--to", str(tmp_path / "b"), "--view", "users", "--json"]
     told = CliRunner().invoke(cli, given)
     assert json.loads(told.stdout)["files"][0]["rows"] == len(alpine.ask(USERS))
+    assert "1 view written to " not in told.stdout
     refused = CliRunner().invoke(cli, ["export", "nobody", "--to", str(tmp_path / "c")])
     assert refused.exit_code != 0
     assert not (tmp_path / "c").exists()

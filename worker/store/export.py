@@ -23,6 +23,19 @@ _VIEWS: Final = text("""
                     where i.attrelid = c.oid and i.attname = 'connection_id')
      order by c.relname, a.attnum
 """)
+_COVERAGE: Final = text("""
+    select resource, is_complete, why from analytics.coverage
+     where connection_id = :connection and phase not in ('off', 'not_licensed')
+     order by resource
+""")
+
+
+class ReadResource(NamedTuple):
+    """Whether all of a resource was read, and why not."""
+
+    resource: str
+    is_complete: bool
+    why: str | None
 
 
 class ExportedColumn(NamedTuple):
@@ -62,6 +75,12 @@ def list_exported_views(db: sa.Connection) -> dict[str, ExportedView]:
             ExportedColumn(row.name, row.type, row.column_meaning)
         )
     return views
+
+
+def list_read_resources(db: sa.Connection, connection_id: int) -> list[ReadResource]:
+    """Return the resources of a customer that are switched on and that it has a licence for."""
+    found = db.execute(_COVERAGE, {"connection": connection_id})
+    return [ReadResource(*row) for row in found]
 
 
 def copy_view(db: sa.Connection, view: ExportedView, connection_id: int) -> Generator[bytes]:

@@ -36,7 +36,7 @@ Examples:
     type=click.Choice(["csv", "parquet"]),
     default="csv",
     show_default=True,
-    help="Parquet needs the extra 'export': pip install tenant-mirror[export].",
+    help="Parquet needs the extra 'export': pip install 'tenant-mirror[export]'.",
 )
 @click.option(
     "--view", "views", multiple=True, metavar="NAME", help="Only this view; may be repeated."
@@ -47,15 +47,18 @@ def export(
 ) -> None:
     """Write the views of schema analytics of one CONNECTION into files, as of one moment.
 
-    There is a file for each view, and manifest.json with the moment, rows, and the types and
-    meanings of all columns. Lists are JSON arrays in CSV, where an empty field is null and an empty
-    text is quoted. The views effective_group_members and changes can be very large, so they are
-    written only if they are named.
+    There is a file for each view, and manifest.json with the moment, the rows, the resources of
+    which not all was read, and the type and meaning of each column. In CSV, booleans are t and f,
+    lists are JSON arrays, an empty field is null, and an empty text is quoted. The views
+    effective_group_members and changes can be very large, so they are written only if they are
+    named.
 
-    The files have personal data, and only you can read them. Whoever is erased later stays in them:
+    It reads as the service does: DATABASE_URL is the service's, not that of a reader. The files
+    have personal data, and only you can read them. A person who is erased later is still in them:
     delete them when they are no longer needed.
     """
     from worker.core.errors import StateConflict
+    from worker.core.time_text import render_count
     from worker.ops.export.files import ExportFormat, ExportRequest, write_export
     from worker.store.state.connections import find_connection
 
@@ -66,10 +69,15 @@ def export(
             raise StateConflict(f"connection {found.id} is retired: the views show nothing of it")
         request = ExportRequest(found.id, folder, ExportFormat(form), views)
         with Progress("export", is_silent=as_json) as progress, database.open_transaction() as db:
-            done = write_export(db, request, lambda name, rows: progress.update(rows, f"of {name}"))
+            done = write_export(
+                db, request, lambda name, rows: progress.update(rows, f"rows of {name}")
+            )
     if as_json:
         print_json(done.describe())
         return
     rows = [[one.view.name, f"{one.rows:,}", f"{one.bytes:,}"] for one in done.files]
     print_table("", ["view", "rows", "bytes"], rows)
-    print_line(f"{folder}: {len(done.files)} views as of {done.as_of.isoformat()}")
+    views_written = render_count(len(done.files), "view")
+    print_line(f"{views_written} written to {folder}, as of {done.as_of.isoformat()}")
+    for one in done.incomplete:
+        print_line(f"incomplete: {one.resource}: {one.why}", err=True)

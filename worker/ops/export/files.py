@@ -13,9 +13,17 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from worker.core.errors import InvalidInput
+from worker.core.errors import InvalidInput, StateConflict
+from worker.core.process.disk import storage_full_from_oserror
 from worker.ops.export.parquet import load_duckdb, write_parquet
-from worker.store.export import ExportedView, begin_snapshot, copy_view, list_exported_views
+from worker.store.export import (
+    ExportedView,
+    ReadResource,
+    begin_snapshot,
+    copy_view,
+    list_exported_views,
+    list_read_resources,
+)
 
 OnRows = Callable[[str, int], None]
 """Called with the name of a view and the rows written so far."""
@@ -63,6 +71,8 @@ class Export:
 
     request: ExportRequest
     as_of: datetime
+    incomplete: Sequence[ReadResource]
+    """Resources of which not all was read, so that views lack rows."""
     files: list[ExportedFile] = field(default_factory=list)
 
     def describe(self) -> dict[str, Any]:
@@ -71,6 +81,7 @@ class Export:
             "connection_id": self.request.connection_id,
             "format": self.request.format.value,
             "as_of": self.as_of.isoformat(),
+            "incomplete": [{"resource": one.resource, "why": one.why} for one in self.incomplete],
             "files": [one.describe() for one in self.files],
         }
 
@@ -79,11 +90,20 @@ def write_export(db: sa.Connection, request: ExportRequest, on_rows: OnRows) -> 
     """Write the views of one customer, all out of one snapshot.
 
     The folder appears when all of it is there. Raises InvalidInput if it exists or a view does not,
-    ConfigurationError if what writes Parquet is not installed. Only its owner can read it.
+    ConfigurationError if what writes Parquet is not installed, StorageFull if the disk is full,
+    StateConflict if the folder cannot be written otherwise, or nothing of the customer was read
+    yet: nothing is left of it then. Only its owner can read it.
     """
     if request.format is ExportFormat.PARQUET:
         load_duckdb()
-    export = Export(request, begin_snapshot(db))
+    as_of, read = begin_snapshot(db), list_read_resources(db, request.connection_id)
+    if not any(one.is_complete for one in read):
+        number = request.connection_id
+        raise StateConflict(
+            f"nothing of connection {number} was read to the end yet, so that its views have no"
+            f" rows; 'tenant-mirror status {number}' says why"
+        )
+    export = Export(request, as_of, [one for one in read if not one.is_complete])
     known = list_exported_views(db)
     chosen = [known[name] for name in _choose_views(request.views, list(known))]
     with _open_folder(request.folder) as folder:
@@ -98,8 +118,7 @@ def _choose_views(wanted: Sequence[str], known: Sequence[str]) -> list[str]:
     unknown = [name for name in wanted if name not in known]
     if unknown:
         raise InvalidInput(
-            f"there is no view analytics.{unknown[0]} with rows of single customers; there are "
-            + ", ".join(known)
+            f"there is no view '{unknown[0]}' to export; --view takes one of " + ", ".join(known)
         )
     return list(dict.fromkeys(wanted)) or [name for name in known if name not in LARGE_VIEWS]
 
@@ -110,15 +129,33 @@ def _open_folder(wanted: Path) -> Iterator[Path]:
     if wanted.exists():
         raise InvalidInput(f"{wanted} exists already; name a folder that does not, with --to")
     if not wanted.parent.is_dir():
-        raise InvalidInput(f"{wanted.parent} is no folder, so that nothing can be written there")
+        raise InvalidInput(
+            f"there is no folder {wanted.parent}; create it, or name another one with --to"
+        )
     beside = wanted.with_name(f".{wanted.name}.{os.getpid()}.part")
-    beside.mkdir(mode=0o700)
+    with _explain_failure(wanted):
+        try:
+            beside.mkdir(mode=0o700)
+            yield beside
+            beside.rename(wanted)
+        except BaseException:
+            shutil.rmtree(beside, ignore_errors=True)
+            raise
+
+
+@contextmanager
+def _explain_failure(wanted: Path) -> Iterator[None]:
+    """Say in words why the operating system does not let a folder be written."""
     try:
-        yield beside
-        beside.rename(wanted)
-    except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise
+        yield
+    except BrokenPipeError:
+        raise  # Whoever was shown the progress has left.
+    except OSError as error:
+        if error.errno is None:
+            raise
+        full = storage_full_from_oserror(OSError(error.errno, ""), wanted)
+        reason = f"{wanted} cannot be written: {os.strerror(error.errno).lower()}"
+        raise full or StateConflict(reason) from None
 
 
 def _write_view(

@@ -1,6 +1,8 @@
 """Turns CSV into Parquet with DuckDB, in row groups, so that memory is bounded."""
 
+import errno
 import glob
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from itertools import count, islice
@@ -41,7 +43,7 @@ def load_duckdb() -> ModuleType:
     except ImportError:
         raise ConfigurationError(
             "Parquet needs DuckDB (70 MB), which is not installed: run"
-            " 'pip install tenant-mirror[export]', or export with --format csv"
+            " pip install 'tenant-mirror[export]', or export with --format csv"
         ) from None
     return duckdb
 
@@ -56,8 +58,8 @@ def get_parquet_type(column: ExportedColumn) -> str:
 def write_parquet(chunks: Iterator[bytes], columns: Sequence[ExportedColumn], path: Path) -> None:
     """Write CSV, of which each chunk is the header or a row, as one file of Parquet.
 
-    Meanwhile its rows are in a folder beside it, which is left there by a failure. Raises
-    StateConflict if DuckDB cannot write it.
+    Meanwhile its rows are in a folder beside it, which is left there by a failure. Raises OSError
+    if the disk is full, StateConflict if DuckDB cannot write it otherwise.
     """
     duckdb = load_duckdb()
     folder = path.with_suffix(".rows")
@@ -69,6 +71,8 @@ def write_parquet(chunks: Iterator[bytes], columns: Sequence[ExportedColumn], pa
         with duckdb.connect(config={**limits, "preserve_insertion_order": False}) as db:
             db.execute(_render_copy(folder, columns, path))
     except duckdb.Error as error:
+        if os.strerror(errno.ENOSPC) in str(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None
         # Only its kind is told: messages of DuckDB have the values of rows.
         kind = type(error).__name__
         raise StateConflict(
