@@ -1,6 +1,7 @@
 """Roles for readers: who gets what from a migration, a script or a command; who is warned of."""
 
 import json
+import re
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -258,15 +259,21 @@ def test_a_login_has_the_limits_of_its_kind(walled: Walled) -> None:
 
 
 def test_a_customer_is_listed_moved_and_removed(walled: Walled, run: Run, login: str) -> None:
-    for connection, seen in (("1", {1}), ("fabrikam", {2}), ("fabrikam", {2})):
+    for connection, seen, said in (
+        ("1", {1}, "Contoso (id 1)"),
+        ("fabrikam", {2}, "Contoso (id 2), and no longer connection 1"),
+        ("fabrikam", {2}, "Contoso (id 2)"),
+    ):
         done = run("--customer", login, connection)
         assert done.exit_code == 0, done.output
-        assert f"{login} sees" in done.stdout
+        assert done.stdout == f"{login} sees {said}\n"
         with walled.open(login) as session:
             assert session.see("analytics.users") == seen
     (shown,) = [one for one in json.loads(run("--json").stdout) if one["role"] == login]
     assert (shown["reads_as"], shown["connection_id"], shown["problems"]) == (["customer"], 2, [])
-    assert login in run().stdout
+    table = [re.split(r" {2,}", line.strip()) for line in run().stdout.splitlines()]
+    assert [login, "customer", "connection 2"] in table
+    assert {"all customers", "the connection that the session names"} <= {row[2] for row in table}
     assert run("--customer", login, "2", "--remove").exit_code == 0
     with walled.open(login) as session:
         assert session.see("analytics.users") == set()

@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy import text
 
 from migrations.walls.needs import Grant, load_needs
+from migrations.walls.roles import quote
 from models.base import ANALYTICS, DIRECTORY, EVENTS, HISTORY
 from worker.core.errors import InvalidInput, NotFound
 from worker.store.engine import get_driver_connection
@@ -53,7 +54,7 @@ def render_reader_grants(db: sa.Connection, role: str) -> str:
     if facts.reader is None:
         raise NotFound(
             f"Postgres has no role '{role}'; create it first, for example with "
-            "'create role analyst login', and name it here"
+            f"'create role {quote(role)} login', and name it here"
         )
     if facts.is_owner:
         raise InvalidInput(

@@ -154,11 +154,14 @@ def _edit_customer(name: str, selector: str, kind: ReaderKind | None, *, as_json
         with open_audited_transaction(database, action) as db:
             action.connection = connection = find_connection(db, selector)
             if kind is None:
+                previous = None
                 was_listed = disallow_connection(db, name, connection.id)
                 action.detail = "removed" if was_listed else "it was not listed"
             else:
                 check_roles_exist(db)
-                check_wallable(get_reader(db, name), kind)
+                reader = get_reader(db, name)
+                check_wallable(reader, kind)
+                previous = reader.connection_id
                 allow_connection(db, name, connection.id)
                 left = grant_membership(db, name, kind)
                 action.detail = "listed" if kind.sees_names else "listed without names"
@@ -168,7 +171,11 @@ def _edit_customer(name: str, selector: str, kind: ReaderKind | None, *, as_json
     else:
         verb = "no longer sees" if kind is None else "sees"
         added = ", without names" if kind is not None and not kind.sees_names else ""
-        print_line(f"{name} {verb} {connection.label} (id {connection.id}){added}", err=bool(left))
+        if previous not in (None, connection.id):
+            added += f", and no longer connection {previous}"
+        print_line(f"{name} {verb} {connection.title}{added}", err=bool(left))
+        if kind is not None and connection.is_retired:
+            print_line("it is retired: the views show nothing of it", err=True)
         if left:
             print_line("run this as a superuser, the role of DATABASE_URL may not:", err=True)
             click.echo("\n".join(f"{one};" for one in left))
@@ -210,12 +217,25 @@ def _show(*, as_json: bool) -> None:
         (
             one.name,
             ", ".join(role.removeprefix("tenant_mirror_") for role in one.roles),
-            one.connection_id or "",
+            _describe_sight(one),
             "; ".join(one.list_problems()),
         )
         for one in found
     ]
-    print_table("", ["role", "reads as", "connection", "problem"], rows)
+    print_table("", ["role", "reads as", "sees", "problem"], rows)
+
+
+def _describe_sight(reader: "Reader") -> str:
+    """Return which customers the walls let a role see."""
+    if reader.passes_walls or reader.is_owner:
+        return "all customers"
+    kinds = [kind for kind in ReaderKind if kind.role in reader.roles]
+    if any(kind.is_listed for kind in kinds) or not kinds:
+        listed = reader.connection_id
+        return "nothing: not listed" if listed is None else f"connection {listed}"
+    if ReaderKind.APPLICATION in kinds:
+        return "the connection that the session names"
+    return "all customers"
 
 
 def _build_document(one: "Reader") -> dict[str, object]:
