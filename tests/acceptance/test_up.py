@@ -48,7 +48,8 @@ class Up:
     def sourced(self) -> dict[str, str]:
         """What the file adds to a shell."""
         lines = (self.folder / "env").read_text().splitlines()
-        return dict(shlex.split(line)[1].split("=", 1) for line in lines)
+        found = dict(shlex.split(line)[1].split("=", 1) for line in lines)
+        return {name: os.path.expandvars(value) for name, value in found.items()}
 
     def connections(self) -> dict[str, dict[str, Any]]:
         """What `status` tells of each customer."""

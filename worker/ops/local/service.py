@@ -192,6 +192,8 @@ def _start_servers(
     lines = [
         f"export {name}={shlex.quote(v)}" for name, v in service.build_shell_variables().items()
     ]
+    # At the end, so that the shell keeps its own Python.
+    lines.append(f'export PATH="$PATH":{shlex.quote(str(Path(sys.executable).parent))}')
     home.write_private("env", "\n".join(lines) + "\n")
     return service
 
