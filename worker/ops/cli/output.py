@@ -21,6 +21,7 @@ from worker.core.errors import (
 )
 from worker.core.printable import escape_json_line, to_one_line
 from worker.core.settings import Settings, load_settings
+from worker.core.time_text import render_count
 from worker.ops.cli.exit_codes import EXIT_BUSY, EXIT_FAILED, EXIT_USAGE
 from worker.ops.cli.table import render_table
 from worker.ops.cli.table_layout import detect_width
@@ -166,4 +167,5 @@ def render_outcome(label: str, state: str, tally: Any, calls: int, seconds: floa
         if getattr(tally, kind)
     ]
     told = ", ".join(changes) or "nothing changed"
-    return f"{label}: {state}, {told}; {tally.objects:,} objects, {calls:,} calls, {seconds:.1f} s"
+    sizes = f"{render_count(tally.objects, 'object')}, {render_count(calls, 'call')}"
+    return f"{label}: {state}, {told}; {sizes}, {seconds:.1f} s"
