@@ -226,6 +226,9 @@ def test_the_sources_for_dbt_name_every_view_and_column() -> None:
     (source,) = yaml.safe_load(read("docs/examples/sources.yml"))["sources"]
     found = {one["name"]: [c["name"] for c in one["columns"]] for one in source["tables"]}
     assert found == {one.name: [c.name for c in one.columns] for one in VIEWS}
+    tested = [c for one in source["tables"] for c in one["columns"] if "data_tests" in c]
+    assert {c["name"] for c in tested} >= {"connection_id", "seq", "code"}
+    assert [c for c in tested if re.search(r"\bnull\b", c["description"])] == []
 
 
 # ---- examples

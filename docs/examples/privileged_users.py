@@ -1,5 +1,9 @@
 # ruff: noqa: INP001, T201 - a program of its own, which prints
-"""Privileged users of every customer in pandas: python privileged_users.py postgresql://..."""
+"""Privileged users of every customer in pandas, asked with the login of a reader.
+
+pip install pandas sqlalchemy 'psycopg[binary]'
+python privileged_users.py postgresql://LOGIN:PASSWORD@HOST/DATABASE
+"""
 
 import sys
 
@@ -17,4 +21,6 @@ def main(address: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
     main(sys.argv[1].replace("postgresql://", "postgresql+psycopg://", 1))

@@ -109,7 +109,7 @@ CHANGES: Final = AnalyticsView(
         Column(
             "connection_id",
             "e.connection_id",
-            "our number of the connection, which is never used again",
+            "Tenant Mirror's number of the connection, which no other one ever gets",
             references="connections",
         ),
         Column("seq", "e.seq", "the number of the event: 1, 2, 3 ... for each connection"),

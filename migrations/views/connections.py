@@ -22,12 +22,21 @@ _REFUSED: Final = "coalesce(w.relation = any(s.left_out), false)"
 """Whether Graph refuses the relation that carries the edges, alone."""
 
 _ID: Final = Column(
-    "connection_id", "c.id", "our number of the connection, which is never used again"
+    "connection_id",
+    "c.id",
+    "Tenant Mirror's number of the connection, which no other one ever gets",
 )
 _ORGANIZATION: Final = Column(
     "organization",
     "c.display_name",
     "the name of the customer's organization; null until it was first read",
+)
+
+PHASES: Final = (
+    "ready (at rest until the next read), listing (a walk through all of it is under way), sweeping"
+    " (rows that the walk did not see are checked and deleted), delta (its changes are followed),"
+    " refused (Graph does not let it be read), held (deletions wait for an operator), not_licensed"
+    " (the tenant has no licence for it) or off (the settings switch it off)"
 )
 
 FRESHNESS: Final = AnalyticsView(
@@ -63,16 +72,14 @@ FRESHNESS: Final = AnalyticsView(
             "phase",
             f"""case when {_OFF} then 'off' when {_NOT_LICENSED} then 'not_licensed'
             else coalesce(s.phase, 'ready') end""",
-            "what is being done with the resource: ready, listing, sweeping, delta, refused, held,"
-            " not_licensed where the tenant lacks the licence for it, or off where the settings"
-            " switch it off",
+            PHASES,
         ),
         Column(
             "reason",
             f"""case when {_OFF} or not {_NOT_BROUGHT} then s.reason
             when {_REFUSED} then 'Graph refuses ' || w.relation || ' of ' || w.stream
             else 'the next full walk of ' || w.stream || ' brings it' end""",
-            "why it is refused, held or waiting, in plain words",
+            "why it is refused, held or waiting, in plain words; null where it is not",
         ),
     ),
     """
@@ -99,9 +106,9 @@ CONNECTIONS: Final = AnalyticsView(
         Column(
             "fresh_at",
             "f.fresh_at",
-            "the rows of all resources are at least as new as this, those aside that the tenant"
-            " lacks the licence for, that are off, or that were added and not read yet; null where"
-            " another one was never read",
+            "the rows of all resources are at least as new as this, without resources that are off,"
+            " that the tenant has no licence for, or that an upgrade added and that were not read"
+            " yet; null where any other resource was never read",
         ),
     ),
     """

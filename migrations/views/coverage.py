@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from migrations.views.connections import PHASES
 from migrations.views.view import CUSTOMER, AnalyticsView, Column
 from models.resources import RESOURCES
 
@@ -96,7 +97,7 @@ COVERAGE: Final = AnalyticsView(
         Column(
             "connection_id",
             "f.connection_id",
-            "our number of the connection, which is never used again",
+            "Tenant Mirror's number of the connection, which no other one ever gets",
             references="connections",
         ),
         Column("resource", "f.resource", "the table of schema directory"),
@@ -115,8 +116,7 @@ COVERAGE: Final = AnalyticsView(
         Column(
             "phase",
             "f.phase",
-            "ready, listing, sweeping, delta, refused, held (deletions wait for an operator),"
-            " not_licensed or off",
+            PHASES,
         ),
         Column(
             "why",

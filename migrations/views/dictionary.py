@@ -19,6 +19,10 @@ Types: TypeAlias = Mapping[str, Mapping[str, str]]
 
 _TABLES: Final = (product_names, privileged_roles, privileged_actions, privileged_permissions)
 
+_FRESH_BY_RESOURCE: Final = ("freshness", "coverage")
+"""Views whose newest ``fresh_at`` is of a resource that is read every few minutes. Others have that
+of what is read once a day: of products, or of the resource that was read longest ago."""
+
 _HEAD: Final = """\
 # The views for analysts
 
@@ -97,7 +101,7 @@ def render_sources(types: Types) -> str:
 def _render_source(view: AnalyticsView, types: Mapping[str, str]) -> Iterator[str]:
     yield f"      - name: {view.name}"
     yield f"        description: {json.dumps(view.meaning)}"
-    if any(one.name == "fresh_at" for one in view.columns):
+    if view.name in _FRESH_BY_RESOURCE:
         yield "        loaded_at_field: fresh_at"
         yield "        freshness: {warn_after: {count: 1, period: hour}}"
     yield "        columns:"
@@ -107,7 +111,7 @@ def _render_source(view: AnalyticsView, types: Mapping[str, str]) -> Iterator[st
         yield f"            description: {json.dumps(column.meaning)}"
         if column.personal:
             yield "            config: {meta: {personal: true}}"
-        tests = ["not_null"] if column.name in view.key else []
+        tests = ["not_null"] if column.name in view.key and not column.may_be_null else []
         tests += ["unique"] if view.key == (column.name,) else []
         if tests:
             yield f"            data_tests: [{', '.join(tests)}]"

@@ -65,8 +65,8 @@ def _render_found() -> str:
 
 FINDINGS: Final = AnalyticsView(
     "findings",
-    "What somebody should look at or mend, a row for each finding; none where a resource that it is"
-    " told from is off, refused or not read yet",
+    "What somebody should look at or mend, a row for each finding; none where a resource that it"
+    " follows from is off, refused or not read yet",
     (
         *CUSTOMER,
         Column(

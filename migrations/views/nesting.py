@@ -20,7 +20,7 @@ NESTING: Final = AnalyticsView(
         Column(
             "connection_id",
             "c.id",
-            "our number of the connection, which is never used again",
+            "Tenant Mirror's number of the connection, which no other one ever gets",
             references="connections",
         ),
         Column(
@@ -129,7 +129,7 @@ EFFECTIVE_GROUP_MEMBERS: Final = AnalyticsView(
         Column(
             "connection_id",
             "t.connection_id",
-            "our number of the connection, which is never used again",
+            "Tenant Mirror's number of the connection, which no other one ever gets",
             references="connections",
         ),
         Column("group_id", "t.group_id", "the group's id", references="groups"),

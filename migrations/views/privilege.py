@@ -243,7 +243,7 @@ PRIVILEGED_USERS: Final = AnalyticsView(
         Column(
             "connection_id",
             "h.connection_id",
-            "our number of the connection, which is never used again",
+            "Tenant Mirror's number of the connection, which no other one ever gets",
             references="connections",
         ),
         Column("user_id", "h.holder_id", "the user's id", personal=True, references="users"),

@@ -1,5 +1,6 @@
 """What a view of schema ``analytics`` is declared as: its query, and the meaning of each column."""
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -11,6 +12,7 @@ SCHEMA: Final = "analytics"
 
 _MOMENT: Final = r"^(?!0000)\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-](0\d|1[0-4]):[0-5]\d)$"
 """Of days and times only the form: whether the month has such a day is looked up apart."""
+_NULL: Final = re.compile(r"\bnull\b")
 NULL_IF_UNSET: Final = "null where it is empty or Graph did not send it"
 
 
@@ -29,6 +31,10 @@ class Column:
     """It can say something about a person."""
     references: str = ""
     """The view whose ids it holds."""
+
+    @property
+    def may_be_null(self) -> bool:
+        return _NULL.search(self.meaning) is not None
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ ORGANIZATION: Final = Column(
 CONNECTION_ID: Final = Column(
     "connection_id",
     "t.connection_id",
-    "our number of the connection, which is never used again",
+    "Tenant Mirror's number of the connection, which no other one ever gets",
     references="connections",
 )
 CUSTOMER: Final = (ORGANIZATION, CONNECTION_ID)
@@ -139,7 +145,8 @@ def _show_property(column: Property, default: bool) -> Column:  # noqa: FBT001 -
         said = "true" if default else "false"
         meaning = f"{column.meaning}; {said} where Graph sent nothing"
         return Column(column.name, f"coalesce({place}, {said})", meaning, personal)
-    meaning = column.meaning if column.key else f"{column.meaning}; {NULL_IF_UNSET}"
+    says_all = column.key or _NULL.search(column.meaning)
+    meaning = column.meaning if says_all else f"{column.meaning}; {NULL_IF_UNSET}"
     return Column(column.name, place, meaning, personal, references)
 
 
