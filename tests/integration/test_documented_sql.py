@@ -423,7 +423,7 @@ ANSWERS: dict[str, Callable[[World, Customer, list[Row]], None]] = {
     "and seq > 42 order by seq limit 500": what_happened_after,
     "now() - fresh_at as behind": how_fresh,
     f"role_template_id = '{GLOBAL_ADMINISTRATOR}'": global_administrators,
-    "as member\n": members_with_names,
+    "member_name as member,": members_with_names,
     "from analytics.members_of": everybody_inside,
     "from analytics.groups_of": groups_of_the_person,
     "as is_member": is_a_member,
