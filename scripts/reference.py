@@ -64,9 +64,24 @@ _EXAMPLES_HEAD = """\
 # Questions to start from
 
 Each file is one query that a login with the role `tenant_mirror_reader` may run
-([give access](../how-to/give-access.md#an-analyst)). Put the customer's number, from
-`analytics.connections`, in place of 1, or leave the condition out to ask about all customers. A
-test compares the answers with simulated customers. `make docs` writes this page from the files.
+([give access](../how-to/give-access.md#an-analyst)):
+
+```sh
+psql postgresql://ann@HOST:PORT/DATABASE -f docs/examples/findings-by-severity.sql
+```
+
+Put the customer's number, from `analytics.connections`, in place of 1, or leave the condition out
+to ask about all customers. A test compares the answers with simulated customers. `make docs` writes
+this page from the files.
+
+With the customers of `make run` some answers are empty: none of them has a Global Administrator,
+for example. `tenant-mirror sandbox serve --story` has thirty people who are made for these
+questions. Mirror them in another terminal, with the address and the key that it prints:
+
+```sh
+TENANT_MIRROR_HOME=/tmp/story NANGO_HOST=http://127.0.0.1:3003 NANGO_SECRET_KEY=... \\
+  TENANT_MIRROR_RESOURCES_ON=managers,sign_in_activity make run
+```
 
 Beside them: [grafana.json](grafana.json), a dashboard for Grafana's Postgres data source;
 [privileged_users.py](privileged_users.py), a program with pandas; [sources.yml](sources.yml), the

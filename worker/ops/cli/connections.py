@@ -7,7 +7,7 @@ import click
 
 from models.audit import AuditAction
 from worker.conditions.condition import Code
-from worker.core.time_text import render_age
+from worker.core.time_text import render_age, render_count
 from worker.operations.actor import get_host_actor
 from worker.operations.audit import AuditedAction, audit_work
 from worker.operations.review import iterate_held
@@ -183,13 +183,13 @@ def discover(as_json: bool) -> None:  # noqa: FBT001
         action = AuditedAction(actor, AuditAction.CONNECTIONS_DISCOVER)
         with audit_work(runtime.database, action):
             found = read_list(runtime.database, runtime.nango, runtime.settings)
-            action.detail = f"{found.listed:,} connections in Nango's list"
+            action.detail = f"{render_count(found.listed, 'connection')} in Nango's list"
     finally:
         close_runtime(runtime)
     if as_json:
         print_json(vars(found))
         return
-    print_line(f"{found.listed:,} Microsoft connections in Nango")
+    print_line(f"{render_count(found.listed, 'Microsoft connection')} in Nango")
     for what in ("enrolled", "returned", "retired", "paused", "woken"):
         for label in getattr(found, what):
             print_line(f"  {what}: {label}")

@@ -15,6 +15,7 @@ from worker.core.errors import MirrorError
 from worker.core.log import configure_logging
 from worker.core.process.disk import warn_if_disk_full
 from worker.core.settings import load_settings
+from worker.core.time_text import render_count
 from worker.nango.kv_store import check_redis
 from worker.ops.cli.output import print_table
 from worker.ops.local.service import (
@@ -86,7 +87,8 @@ def _run_service(place: LocalService, stop: threading.Event, started: float, *, 
             since = load_server_time(db)
         with _add_setting_hint("NANGO_SECRET_KEY", place):
             found = discover(runtime.database, runtime.nango, runtime.settings)
-        echo_line(f"{found.listed} connections in Nango, {len(found.enrolled)} of them new")
+        listed = render_count(found.listed, "connection")
+        echo_line(f"{listed} in Nango, {len(found.enrolled)} of them new")
         if place.is_simulated:
             _request_all(runtime)
         stream = add_default_sink(runtime.database) if place.is_embedded else None
