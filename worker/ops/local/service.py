@@ -140,6 +140,10 @@ def _filter_supervisor_lines(say: Callable[[str], None], home: Any) -> Callable[
     return tell
 
 
+_POSTGRES_SETTINGS: Final = {"shared_buffers": "256MB", "autovacuum_naptime": "10s"}
+"""Until autovacuum has looked at the rows of a first load, plans of large questions are bad."""
+
+
 def _start_servers(
     settings: Settings, servers: Any, home: Any, supervisor: Any, say: Callable[[str], None]
 ) -> LocalService:
@@ -150,7 +154,7 @@ def _start_servers(
     environment = {k: v for k, v in os.environ.items() if k not in given.ignored_variables}
     if settings.database_url is None:
         environment["DATABASE_URL"] = servers.start_postgres(
-            home, supervisor, settings={"shared_buffers": "256MB"}
+            home, supervisor, settings=_POSTGRES_SETTINGS
         ).url
     else:
         environment["DATABASE_URL"] = settings.database_url.get_secret_value()

@@ -8,11 +8,8 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 
-from sqlalchemy import Table
-
 from models.change_event import ConnectionChange
-from models.closure import NESTED_EDGES, get_closure_table
-from models.mirror import get_table
+from models.closure import NESTED_EDGES
 from models.resource import Resource
 from models.resources import RESOURCES
 from models.stream import Nesting
@@ -28,7 +25,6 @@ from worker.store.state.domains import note_domains
 from worker.store.state.runs import note_full_walks
 from worker.store.state.streams import Stream, save_stream
 from worker.store.state.unresolved import WHOLE_RESOURCE, resolve_parts
-from worker.store.statistics import analyze_grown_tables
 from worker.store.sweep.candidates import (
     drop_candidates,
     drop_candidates_of,
@@ -202,14 +198,6 @@ def _finish_walk(
     candidates.stream = after
     for resource in left:
         _clear_candidates(context, resource)
-    if stream.is_initial:
-        analyze_grown_tables(context.database, _list_tables(stream))
-
-
-def _list_tables(stream: Stream) -> list[Table]:
-    """Return the tables that the walk of a stream fills."""
-    nested = [edge for edge in stream.carried_edges if edge in NESTED_EDGES]
-    return [*map(get_table, stream.carried_resources), *map(get_closure_table, nested)]
 
 
 def _compute_nesting(context: SliceContext, tx: Transaction, stream: Stream) -> None:
