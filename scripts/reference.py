@@ -71,8 +71,8 @@ psql postgresql://ann@HOST:PORT/DATABASE -f docs/examples/findings-by-severity.s
 ```
 
 Put the customer's number, from `analytics.connections`, in place of 1, or leave the condition out
-to ask about all customers. A test compares the answers with simulated customers. `make docs` writes
-this page from the files.
+to ask about all customers; put a name of yours in place of a quoted one, such as 'Helpers'. A test
+compares the answers with simulated customers. `make docs` writes this page from the files.
 
 With the customers of `make run` some answers are empty: none of them has a Global Administrator,
 for example. `tenant-mirror sandbox serve --story` has thirty people who are made for these

@@ -274,9 +274,42 @@ def test_a_customer_is_listed_moved_and_removed(walled: Walled, run: Run, login:
     table = [re.split(r" {2,}", line.strip()) for line in run().stdout.splitlines()]
     assert [login, "customer", "connection 2"] in table
     assert {"all customers", "the connection that the session names"} <= {row[2] for row in table}
-    assert run("--customer", login, "2", "--remove").exit_code == 0
+    for verb in ("no longer sees", "did not see"):
+        removed = run("--customer", login, "2", "--remove")
+        assert (removed.exit_code, removed.stdout) == (0, f"{login} {verb} Contoso (id 2)\n")
     with walled.open(login) as session:
         assert session.see("analytics.users") == set()
+
+
+def test_a_customers_login_is_let_into_a_database_that_is_closed_to_others(
+    walled: Walled, run: Run, login: str
+) -> None:
+    """As ``deploy/postgres-role.sql`` makes it. A service that may not grant it says so."""
+    database = walled.url.rsplit("/", 1)[1].split("?")[0]
+    walled.execute(f"revoke connect on database {database} from public")
+    other, customer = f"{login}_service", f"{login}_other"
+    try:
+        assert run("--customer", login, "1").exit_code == 0
+        with walled.open(login) as session:
+            assert session.see("analytics.users") == {1}
+        for name in (other, customer):
+            walled.cluster.create_role(name)
+        walled.execute(f"grant connect on database {database} to {other}")
+        schemas = "sync, analytics, events, directory"
+        walled.execute(f"grant usage on schema {schemas} to {other}")
+        walled.execute(f"grant all on all tables in schema {schemas} to {other}")
+        url = walled.cluster.build_login_url(walled.url, other)
+        told = CliRunner().invoke(
+            cli, ["roles", "--customer", customer, "1", "--json"], env={"DATABASE_URL": url}
+        )
+        left = json.loads(told.stdout)["left_to_superuser"]
+        assert f'grant connect on database {database} to "{customer}"' in left
+    finally:
+        walled.execute(f"grant connect on database {database} to public")
+        walled.execute("delete from sync.reader_connections where role_name = %s", [customer])
+        for name in (other, customer):
+            walled.execute(f"drop owned by {name}")
+            walled.execute(f"drop role {name}")
 
 
 def test_a_customers_login_may_see_pseudonyms_only(walled: Walled, run: Run, login: str) -> None:

@@ -21,6 +21,7 @@ _HEAD: Final = """\
 -- the database of the mirror; it can be run again. After an upgrade, 'tenant-mirror migrate' does
 -- what is new. Roles belong to the whole server: a login is let into a database by CONNECT.
 \\set ON_ERROR_STOP on
+\\set QUIET on
 set lock_timeout = '4s';
 """
 _LIMITS: Final = """
@@ -65,6 +66,7 @@ def render_roles(
     mark = "" if revoke_temporary else "-- "
     yield f"{mark}grant temporary on database {facts.database} to {facts.owner};"
     yield f"{mark}revoke temporary on database {facts.database} from public;"
+    yield "\\echo 'The roles, the walls and the rights are as they should be.'"
 
 
 def _render_login(name: str, kind: ReaderKind, database: str) -> Iterator[str]:

@@ -54,6 +54,10 @@ _ALLOW: Final = text("""
 _DISALLOW: Final = text(
     "delete from sync.reader_connections where role_name = :name and connection_id = :connection"
 )
+_CONNECT: Final = text("""
+    select has_database_privilege(:name, current_database(), 'connect') as is_allowed,
+           quote_ident(current_database()) as database
+""")
 _ROLES_EXIST: Final = text("""
     select count(*) = cardinality(cast(:roles as text[])) from pg_roles
      where rolname = any (:roles)
@@ -185,11 +189,23 @@ def render_membership(name: str, kind: ReaderKind, *, as_superuser: bool = True)
 
 def grant_membership(db: sa.Connection, name: str, kind: ReaderKind) -> list[str]:
     """Make a login a reader; return the statements that a superuser has to run, if any."""
-    driver, left = get_driver_connection(db), []
-    for statement in render_membership(name, kind):
-        try:
-            with driver.transaction():
-                driver.execute(statement.encode())
-        except InsufficientPrivilege:
+    left = [one for one in render_membership(name, kind) if not _may_execute(db, one)]
+    connect = db.execute(_CONNECT, {"name": name}).one()
+    if not connect.is_allowed:
+        statement = f"grant connect on database {connect.database} to {quote(name)}"
+        # Who may not grant it gets a warning, and no error, while another right on it is theirs.
+        _may_execute(db, statement)
+        if not db.execute(_CONNECT, {"name": name}).one().is_allowed:
             left.append(statement)
     return left
+
+
+def _may_execute(db: sa.Connection, statement: str) -> bool:
+    """Execute a statement; return whether the role of the session may."""
+    driver = get_driver_connection(db)
+    try:
+        with driver.transaction():
+            driver.execute(statement.encode())
+    except InsufficientPrivilege:
+        return False
+    return True

@@ -148,13 +148,13 @@ def _edit_customer(name: str, selector: str, kind: ReaderKind | None, *, as_json
     from worker.store.state.connections import find_connection
 
     left: list[str] = []
+    previous, was_listed = None, False
     with open_checked_database() as (settings, database):
         action = AuditedAction(get_host_actor(settings), AuditAction.ROLES, subject=name)
         action.parameters = {"remove": kind is None}
         with open_audited_transaction(database, action) as db:
             action.connection = connection = find_connection(db, selector)
             if kind is None:
-                previous = None
                 was_listed = disallow_connection(db, name, connection.id)
                 action.detail = "removed" if was_listed else "it was not listed"
             else:
@@ -169,7 +169,7 @@ def _edit_customer(name: str, selector: str, kind: ReaderKind | None, *, as_json
         told = {"role": name, "connection_id": connection.id, "listed": kind is not None}
         print_json(told | {"left_to_superuser": left})
     else:
-        verb = "no longer sees" if kind is None else "sees"
+        verb = "sees" if kind else "no longer sees" if was_listed else "did not see"
         added = ", without names" if kind is not None and not kind.sees_names else ""
         if previous not in (None, connection.id):
             added += f", and no longer connection {previous}"
