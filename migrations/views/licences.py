@@ -9,25 +9,12 @@ from migrations.views.view import (
     AnalyticsView,
     Column,
     from_table,
+    match_group,
     render_fresh_at,
     show_columns,
 )
 from models.resources.subscribed_skus import SUBSCRIBED_SKUS as _SUBSCRIBED_SKUS
 from models.resources.users import USERS as _USERS
-
-
-def _match(alias: str, *columns: tuple[str, str]) -> str:
-    """Return the condition that columns of a grouped subquery are those of other rows.
-
-    Said twice: once as it reaches the subquery where a question names one of the values, which is
-    then no longer a condition of the join; and once as it stays one, by which the planner sees that
-    there is at most one row, and leaves out what nobody selects.
-    """
-    return " and ".join(
-        f"{alias}.{column} = {other} and {alias}.{column} = greatest({other})"
-        for column, other in columns
-    )
-
 
 _OF_CUSTOMER: Final = ("connection_id", "t.connection_id")
 _ASSIGNED: Final = f"""left join (
@@ -35,7 +22,7 @@ _ASSIGNED: Final = f"""left join (
               count(*) filter (where not u.account_enabled) as disabled_users
          from directory.users u cross join lateral jsonb_array_elements(u.assigned_licenses) l
         where u.deleted_at is null
-        group by 1, 2) a on {_match("a", _OF_CUSTOMER, ("sku_id", "t.sku_id::text"))}"""
+        group by 1, 2) a on {match_group("a", _OF_CUSTOMER, ("sku_id", "t.sku_id::text"))}"""
 
 
 def _is_read(stream: str, column: str, sent_as: str) -> str:
@@ -140,7 +127,7 @@ _THROUGH_GROUPS: Final = f"""left join (
            on m.connection_id = g.connection_id and m.group_id = g.id and m.deleted_at is null
         where g.deleted_at is null and g.assigned_licenses <> '[]'
         group by 1, 2, 3) v
-    on {_match("v", _OF_CUSTOMER, ("member_id", "t.id"), _OF_PRODUCT)}"""
+    on {match_group("v", _OF_CUSTOMER, ("member_id", "t.id"), _OF_PRODUCT)}"""
 _HIDDEN_GROUPS: Final = f"""left join (
        select distinct g.connection_id, l.sku_id
          from directory.groups g
@@ -150,7 +137,7 @@ _HIDDEN_GROUPS: Final = f"""left join (
           and not exists (select from directory.group_members m
                            where m.connection_id = g.connection_id and m.group_id = g.id
                              and m.deleted_at is null)) h
-    on {_match("h", _OF_CUSTOMER, _OF_PRODUCT)}"""
+    on {match_group("h", _OF_CUSTOMER, _OF_PRODUCT)}"""
 _HAS_MORE_THAN_GROUPS: Final = """exists (
               select from jsonb_array_elements_text(v.disabled -> 0) p
                where not l.disabled ? p.value

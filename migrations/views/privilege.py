@@ -8,6 +8,7 @@ from migrations.views.view import (
     AnalyticsView,
     Column,
     are_live,
+    match_group,
     render_fresh_at,
 )
 
@@ -116,7 +117,7 @@ EFFECTIVE_ROLE_HOLDERS: Final = AnalyticsView(
         ),
         Column(
             "state_known",
-            "s.state_known",
+            "coalesce(s.state_known, false)",
             "whether assigned and activated can be told apart: the schedule instances were read, or"
             " the tenant has no licence for them, without which nothing is activated",
         ),
@@ -220,12 +221,13 @@ EFFECTIVE_ROLE_HOLDERS: Final = AnalyticsView(
     on w.connection_id = t.connection_id and w.deleted_at is null
    and w.id = case when t.directory_scope_id ~ '^/{_GUID}$'
                    then substr(t.directory_scope_id, 2)::uuid end
-  left join lateral (
-       select coalesce(bool_or(f.fresh_at is not null or f.phase = 'not_licensed'), false)
-                  as state_known
+  left join (
+       select f.connection_id,
+              bool_or(f.fresh_at is not null or f.phase = 'not_licensed') as state_known
          from analytics.freshness f
-        where f.connection_id = t.connection_id
-          and f.resource = 'role_assignment_schedule_instances') s on true
+        where f.resource = 'role_assignment_schedule_instances'
+        group by f.connection_id) s
+    on {match_group("s", ("connection_id", "t.connection_id"))}
  where {are_live("u", "p")}
 """,
     key=("connection_id", "assignment_id", "holder_id"),

@@ -260,3 +260,16 @@ def are_live(*aliases: str) -> str:
     and then joins row by row.
     """
     return " and ".join(f"{one}.deleted_at is null" for one in aliases)
+
+
+def match_group(alias: str, *columns: tuple[str, str]) -> str:
+    """Return the condition that columns of a grouped subquery are those of other rows.
+
+    Said twice: once as it reaches the subquery where a question names one of the values, which is
+    then no longer a condition of the join; and once as it stays one, by which the planner sees that
+    there is at most one row, and leaves out what nobody selects.
+    """
+    return " and ".join(
+        f"{alias}.{column} = {other} and {alias}.{column} = greatest({other})"
+        for column, other in columns
+    )

@@ -207,6 +207,30 @@ def test_few_products_are_expected_of_each_user(analysts: Analysts) -> None:
     assert licences["Plan Rows"] < 5 * users["Plan Rows"]
 
 
+def test_few_groups_are_expected_in_a_group(analysts: Analysts) -> None:
+    """Of a thousand, all users would be read for the members of one small group."""
+    plan = explain(analysts, f"select * from analytics.groups_inside(1, {ID})")
+    assert plan["Plan Rows"] < 100
+
+
+def test_whether_activations_are_known_is_worked_out_once_for_all_holders(
+    analysts: Analysts,
+) -> None:
+    plan = explain(analysts, "select state_known from analytics.effective_role_holders")
+    (worked_out,) = (
+        one
+        for one in walk(plan)
+        if one["Node Type"] == "Aggregate" and "resources" in list_relations(one)
+    )
+    assert "Group Key" in worked_out
+    plain = explain(analysts, "select holder_id from analytics.effective_role_holders")
+    assert "resources" not in list_relations(plain)
+
+
+def list_relations(plan: Plan) -> set[str]:
+    return {one["Relation Name"] for one in walk(plan) if "Relation Name" in one}
+
+
 def list_tables(plan: Plan) -> set[str]:
     return {table for table, _ in list_scans(plan)}
 
