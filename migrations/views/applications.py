@@ -205,7 +205,8 @@ PERMISSION_GRANTS: Final = AnalyticsView(
     from_table(
         _OAUTH2_PERMISSION_GRANTS,
         (
-            "cross join unnest(t.scopes) as s (permission)",
+            """cross join lateral (
+       select distinct o.one as permission from unnest(t.scopes) as o (one)) s""",
             join_named("service_principals", "a", "client_id"),
             join_named("service_principals", "r", "resource_id"),
             join_named("users", "u", "principal_id"),

@@ -3,6 +3,7 @@
 from typing import Final
 
 from migrations.views.finding_kind import FindingKind, format_day
+from migrations.views.view import render_guid
 
 ENDING_DAYS: Final = 30
 """Before the end of a credential or a group in which it is a finding."""
@@ -128,8 +129,8 @@ APPLICATION_FINDINGS: Final = (
         " privileged",
         severity="high",
         needs=("service_principals", "app_role_assignments"),
-        source="""from (select d.connection_id, d.id, l.permission, l.meaning,
-                     (role.one ->> 'id')::uuid as role_id
+        source=f"""from (select d.connection_id, d.id, l.permission, l.meaning,
+                     {render_guid("role.one ->> 'id'")} as role_id
                 from analytics.service_principals r
                 join directory.service_principals d
                   on d.connection_id = r.connection_id and d.id = r.id
@@ -160,8 +161,11 @@ APPLICATION_FINDINGS: Final = (
         source=f"""from analytics.permission_grants t
          join analytics.service_principals p
            on p.connection_id = t.connection_id and p.id = t.client_id
+         join analytics.service_principals r
+           on r.connection_id = t.connection_id and r.id = t.resource_id
         {_ABILITY}""",
-        where="t.is_for_all_users and l.meaning is not null and not p.is_microsoft",
+        where="t.is_for_all_users and l.meaning is not null and not p.is_microsoft"
+        " and r.is_microsoft",
         about="'service_principal', t.client_id::text, coalesce(t.client_name, t.client_id::text)",
         sentence="'has ' || t.permission || ' for all users: with their rights it can '"
         " || l.meaning",

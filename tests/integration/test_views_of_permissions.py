@@ -127,7 +127,59 @@ def test_a_deleted_application_has_none(analysts: Analysts) -> None:
     assert read_after(analysts, "deleted_at = now()", *OF_CREDENTIALS) == []
 
 
+# ---- what applications may do for users
+
+
+def test_a_permission_that_a_grant_names_twice_is_one_row(analysts: Analysts) -> None:
+    of = "select id, permission from analytics.permission_grants order by connection_id, 1, 2"
+    twice = "update directory.oauth2_permission_grants set scopes = scopes || scopes"
+    assert analysts.ask(of)
+    assert analysts.ask_after(twice, of) == analysts.ask(of)
+
+
+@pytest.mark.parametrize("of_graph", [True, False])
+def test_a_permission_is_privileged_if_it_is_one_of_microsofts_apis(
+    analysts: Analysts, *, of_graph: bool
+) -> None:
+    """Another application may call a permission of its own alike."""
+    own = find_principal(analysts)
+    graph = analysts.contoso.service_principals.id_at(0)
+    grant = f"""
+        update directory.oauth2_permission_grants
+           set client_id = '{own}', resource_id = '{graph if of_graph else own}',
+               scopes = '{{Mail.Read}}', consent_type = 'AllPrincipals', principal_id = null
+         where connection_id = 1"""
+    found = analysts.ask_after(
+        grant,
+        "select object_id from analytics.findings"
+        " where code = 'consent_for_all_with_privileged_permission' and connection_id = 1",
+    )
+    assert {row["object_id"] for row in found} == ({own} if of_graph else set())
+
+
+def test_an_odd_id_of_an_app_role_fails_no_finding(analysts: Analysts) -> None:
+    odd = json.dumps([{"id": one, "value": "Mail.Read"} for one in ("x", None, 7)])
+    change = f"update directory.service_principals set app_roles = app_roles || '{odd}'"
+    of = "select connection_id, code, object_id from analytics.findings order by 1, 2, 3"
+    assert analysts.ask_after(change, of) == analysts.ask(of)
+
+
 # ---- what roles allow
+
+
+@pytest.mark.parametrize(
+    ("reason", "known"), [("Graph refuses it", False), ("the tenant has no licence for this", True)]
+)
+def test_activations_are_known_unless_nobody_could_tell_them(
+    analysts: Analysts, reason: str, *, known: bool
+) -> None:
+    of = "select connection_id, state_known from analytics.effective_role_holders"
+    assert {row["state_known"] for row in analysts.ask(of)} == {True}
+    refuse = f"""
+        update sync.streams set phase = 'refused', fresh_at = null, reason = '{reason}'
+         where resource = 'role_assignment_schedule_instances' and connection_id = 1"""
+    told = {tuple(row.values()) for row in analysts.ask_after(refuse, of)}
+    assert told == {(1, known), (2, True)}
 
 
 @pytest.mark.parametrize("customer", [1, 2])
