@@ -88,8 +88,7 @@ def install_views(db: sa.Connection) -> bool:
     driver = get_driver_connection(db)
     missing = [one for one in list_missing_views(db) if one.startswith(f"{SCHEMA}.")]
     changed = _bring_into_step(driver, is_complete=not missing)
-    install_pseudonyms(driver, VIEWS)
-    return changed
+    return install_pseudonyms(driver, VIEWS) or changed
 
 
 def are_views_current(db: sa.Connection) -> bool:

@@ -51,11 +51,11 @@ def ignore_step(_done: int, _total: int) -> None:
 
 
 OnNote = Callable[[str], None]
-"""Called with a sentence about what was left undone, and what to do."""
+"""Called with a sentence about views that were made again, or what was left undone."""
 
 
 def ignore_note(_sentence: str) -> None:
-    """Ignore what was left undone."""
+    """Ignore what was made again or left undone."""
 
 
 def migrate(
@@ -112,7 +112,8 @@ def _run_migrations(
         if wanted == get_newest_revision():
             with engine.begin() as db:
                 ensure_pseudonym_key(db)
-        _install_views(engine, wanted, grants)
+        if _install_views(engine, wanted, grants) and wanted == before:
+            on_note("the views for analysts were made again, as this release has them")
         if wanted == get_newest_revision():
             for sentence in install_walls(engine):
                 on_note(sentence)
@@ -126,15 +127,18 @@ def _drop_views(engine: Engine, revision: str | None) -> Grants:
         return drop_views(db)
 
 
-def _install_views(engine: Engine, revision: str, grants: Grants) -> None:
+def _install_views(engine: Engine, revision: str, grants: Grants) -> bool:
+    """Return whether those of this release were other ones before."""
+    changed = False
     with _explain_views_in_use(), engine.begin() as db:
         if revision == get_newest_revision():
-            install_views(db)
+            changed = install_views(db)
         elif revision >= FIRST_REVISION:
             install_possible_views(db)
         restore_grants(db, grants)
         if revision >= FIRST_REVISION:
             grant_to_readers(db)
+    return changed
 
 
 @contextmanager
