@@ -63,7 +63,8 @@ GROUPS: Final = AnalyticsView(
 
 GROUP_MEMBERS: Final = AnalyticsView(
     "group_members",
-    "Direct memberships that have not ended",
+    "Direct memberships that have not ended. Those of a group with visibility HiddenMembership are"
+    " there only where Member.Read.Hidden is granted",
     (
         *CUSTOMER,
         Column("group_id", "t.group_id", "the group's id", references="groups"),

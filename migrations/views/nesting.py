@@ -123,7 +123,8 @@ _WALKED: Final = _render_members(
 
 EFFECTIVE_GROUP_MEMBERS: Final = AnalyticsView(
     "effective_group_members",
-    "Members of groups, directly or through groups in groups",
+    "Members of groups, directly or through groups in groups. Those of a group with visibility"
+    " HiddenMembership are there only where Member.Read.Hidden is granted",
     (
         Column("organization", "t.organization", ORGANIZATION.meaning),
         Column(

@@ -52,7 +52,9 @@ ADMINISTRATIVE_UNITS: Final = AnalyticsView(
 
 ADMINISTRATIVE_UNIT_MEMBERS: Final = AnalyticsView(
     "administrative_unit_members",
-    "Members of administrative units. Members of a group in a unit are not in the unit themselves",
+    "Members of administrative units. Members of a group in a unit are not in the unit themselves."
+    " Those of a unit with visibility HiddenMembership are there only where Member.Read.Hidden is"
+    " granted",
     (
         *CUSTOMER,
         Column("unit_id", "t.unit_id", "the unit's id", references="administrative_units"),

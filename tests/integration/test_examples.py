@@ -75,6 +75,21 @@ def test_an_example_answers_its_question_about_the_story(story_reader: Reader, n
     assert [pick(row) for row in read(story_reader, name)] == expected
 
 
+def test_members_that_are_hidden_are_not_called_none(analysts: Analysts) -> None:
+    hide = """
+        update directory.{0}s set visibility = 'HiddenMembership';
+        update directory.{0}_members set deleted_at = now(), deleted_reason = 'not_seen'"""
+    groups, units = (
+        (hide.format(of), EXAMPLES[name].read_text(encoding="utf-8"))
+        for of, name in (
+            ("group", "groups-without-active-members"),
+            ("administrative_unit", "unit-administrators"),
+        )
+    )
+    assert analysts.ask_after(*groups) == []
+    assert {row["users"] for row in analysts.ask_after(*units)} == {None}
+
+
 def list_queries_of_tools() -> list[str]:
     """The queries of the dashboard and of the program for pandas."""
     dashboard = json.loads((FOLDER / "grafana.json").read_text(encoding="utf-8"))
