@@ -3,6 +3,11 @@
 import csv
 import errno
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -186,6 +191,28 @@ def test_duckdb_reads_the_views_through_its_extension_as_an_analyst(
             " mirror.analytics.effective_role_holders where is_privileged group by 1 order by 1"
         ).fetchall()
     assert dict(found)["Global Administrator"] == 7
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_an_export_that_a_signal_ends_leaves_nothing_behind(
+    alpine: StoryMirror, tmp_path: Path, number: signal.Signals
+) -> None:
+    url = alpine.database.url.render_as_string(hide_password=False)
+    command = [sys.executable, "-m", "worker.ops.cli", "export", "1", "--to", str(tmp_path / "a")]
+    with alpine.database.open_transaction() as db:
+        db.execute(text("lock table analytics.product_names"))  # for it to wait while it writes
+        export = subprocess.Popen(
+            command, env=os.environ | {"DATABASE_URL": url}, stderr=subprocess.PIPE, text=True
+        )
+        deadline = time.monotonic() + 30
+        while not list(tmp_path.glob(".a.*.part/*.csv")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert list(tmp_path.iterdir())
+        export.send_signal(number)
+        _, told = export.communicate(timeout=30)
+    assert export.returncode == 1
+    assert told.strip() == "Aborted!"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_command_writes_and_says_what(

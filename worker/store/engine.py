@@ -102,7 +102,11 @@ class Database:
         try:
             with self._engine.begin() as db:
                 info = db.info
-                yield db
+                try:
+                    yield db
+                except BaseException:
+                    _drop_if_busy(db)
+                    raise
             info[_LAST_USED] = time.monotonic()
         except (DBAPIError, PoolTimeout, psycopg.Error) as error:
             if get_sql_state(error) == READ_ONLY_STATE:
@@ -124,6 +128,17 @@ class Database:
                 self._engine.dialect.do_ping(raw)
             except psycopg.Error as error:
                 raise DisconnectionError("a pooled connection has died") from error
+
+
+def _drop_if_busy(db: sa.Connection) -> None:
+    """Close a connection in the middle of a statement, such as a COPY that Ctrl-C has interrupted.
+
+    Postgres would refuse the rollback, and its refusal hide what has happened.
+    """
+    if db.closed or db.invalidated:
+        return
+    if get_driver_connection(db).info.transaction_status is psycopg.pq.TransactionStatus.ACTIVE:
+        db.invalidate()
 
 
 def get_driver_connection(db: sa.Connection) -> psycopg.Connection[Any]:

@@ -1,6 +1,10 @@
 """The command ``export``: writes the views of one customer into files."""
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -19,6 +23,22 @@ Examples:
   tenant-mirror export 3 --to /srv/exports/3 --format parquet
   tenant-mirror export 3 --to members --view effective_group_members --view users
 """
+
+_ENDING_SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP)
+
+
+@contextmanager
+def _end_as_by_ctrl_c() -> Iterator[None]:
+    """Let these signals raise KeyboardInterrupt, so that no half-written file stays behind."""
+    before = {number: signal.getsignal(number) for number in _ENDING_SIGNALS}
+    try:
+        for number, handler in before.items():
+            if handler is not signal.SIG_IGN:  # as by nohup
+                signal.signal(number, signal.default_int_handler)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @click.command(epilog=_EXAMPLES)
@@ -62,7 +82,7 @@ def export(
     from worker.ops.export.files import ExportFormat, ExportRequest, write_export
     from worker.store.state.connections import find_connection
 
-    with open_checked_database() as (_, database):
+    with _end_as_by_ctrl_c(), open_checked_database() as (_, database):
         with database.open_transaction() as db:
             found = find_connection(db, connection)
         if found.is_retired:
