@@ -151,8 +151,8 @@ ROLE_FINDINGS: Final = (
     ),
     FindingKind(
         code="number_of_global_administrators",
-        meaning="There are fewer than two or more than eight Global Administrators, those who are"
-        " eligible and those through groups counted",
+        meaning="There are fewer than two or more than eight Global Administrators who can sign in,"
+        " those who are eligible and those through groups counted",
         severity="medium",
         needs=_NEEDS_OF_HOLDERS,
         source=f"""from analytics.connections t
@@ -160,12 +160,12 @@ ROLE_FINDINGS: Final = (
               select count(distinct h.holder_id) as number
                 from analytics.effective_role_holders h
                where h.connection_id = t.connection_id and h.holder_type = 'user'
-                 and h.role_template_id = '{_ADMINISTRATOR}') n""",
+                 and h.account_enabled and h.role_template_id = '{_ADMINISTRATOR}') n""",
         where="n.number not between 2 and 8",
         about="'organization', t.connection_id::text,"
         " coalesce(t.organization, 'connection ' || t.connection_id)",
         sentence=f"'has ' || {count_noun('n.number', 'Global Administrator')}"
-        " || '; there should be two to eight'",
+        " || ' who can sign in; there should be two to eight'",
     ),
     FindingKind(
         code="owner_of_role_group",

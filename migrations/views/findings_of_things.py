@@ -172,19 +172,19 @@ APPLICATION_FINDINGS: Final = (
     ),
     FindingKind(
         code="ending_credential",
-        meaning=f"The last secret or certificate of an application ended, or does in {ENDING_DAYS}"
-        " days",
+        meaning=f"The last secret or certificate of a service principal ended, or does in"
+        f" {ENDING_DAYS} days; those that only its registration has are not counted",
         severity="medium",
         needs=("service_principals",),
         source="""from (select connection_id, service_principal_id as id,
                      application_name as display_name, max(ends_at) as ends
                 from analytics.application_credentials
                where not is_microsoft
-               group by 1, 2, 3) t""",
+               group by 1, 2, 3 having count(ends_at) = count(*)) t""",
         where=f"t.ends < now() + interval '{ENDING_DAYS} days'",
         about="'service_principal', t.id::text, coalesce(t.display_name, t.id::text)",
-        sentence="case when t.ends < now() then 'has no valid secret or certificate since '"
-        f" else 'has no valid secret or certificate from ' end || {format_day('t.ends')}",
+        sentence="'has no valid secret or certificate of its own '"
+        f" || case when t.ends < now() then 'since ' else 'from ' end || {format_day('t.ends')}",
     ),
 )
 

@@ -113,11 +113,25 @@ def test_an_end_that_is_none_is_null_and_has_not_passed(
     assert row["is_expired"] is expired
 
 
-def test_an_odd_end_fails_no_finding(analysts: Analysts) -> None:
-    secrets = [{"keyId": "k", "endDateTime": end} for end in ("2020", "2020-01-01T00:00:00Z")]
+@pytest.mark.parametrize(
+    ("ends", "told"),
+    [
+        (("2019-01-01T00:00:00Z", "2020-01-01T00:00:00Z"), "of its own since 2020-01-01"),
+        (("2020", "2020-01-01T00:00:00Z"), None),
+        ((None, "2020-01-01T00:00:00Z"), None),
+        (("2999-01-01T00:00:00Z", "2020-01-01T00:00:00Z"), None),
+    ],
+)
+def test_an_application_is_told_of_once_none_of_its_credentials_can_be_valid(
+    analysts: Analysts, ends: tuple[str | None, ...], told: str | None
+) -> None:
+    secrets = [{"keyId": "k", "endDateTime": end} for end in ends]
     found = read_with_secrets(analysts, secrets, "analytics.findings", "object_id")
-    told = {one["code"]: one["sentence"].partition(" has ")[2] for one in found}
-    assert told["ending_credential"] == "no valid secret or certificate since 2020-01-01"
+    sentences = {
+        one["code"]: one["sentence"].partition(" has no valid secret or certificate ")[2]
+        for one in found
+    }
+    assert sentences.get("ending_credential") == told
 
 
 def test_a_deleted_application_has_none(analysts: Analysts) -> None:

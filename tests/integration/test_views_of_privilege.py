@@ -163,9 +163,26 @@ def test_each_finding_of_the_story_is_told_once_in_a_sentence(alpine: StoryMirro
     mail = "Partner App has Mail.Read for all users: with their rights it can read all mail"
     assert found["consent_for_all_with_privileged_permission"] == {f"partner app: {mail}"}
     (ending,) = found["ending_credential"]
-    assert ending.startswith("payroll: Payroll has no valid secret or certificate from 20")
+    assert ending.startswith(
+        "payroll: Payroll has no valid secret or certificate of its own from 20"
+    )
     assert "license_exceeded" not in found
     assert "number_of_global_administrators" not in found, "six are between two and eight"
+
+
+def test_administrators_who_cannot_sign_in_are_not_counted(alpine: StoryMirror) -> None:
+    """All is rolled back."""
+    disable = text("update directory.users set account_enabled = false where display_name <> 'Eva'")
+    of = text(
+        "select sentence from analytics.findings where code = 'number_of_global_administrators'"
+    )
+    with alpine.database.open_transaction() as db:
+        db.execute(disable)
+        (told,) = db.execute(of).scalars()
+        db.rollback()
+    assert told.endswith(
+        " has 1 Global Administrator who can sign in; there should be two to eight"
+    )
 
 
 def test_no_finding_is_told_twice(alpine: StoryMirror) -> None:
