@@ -201,11 +201,19 @@ def test_an_export_that_a_signal_ends_leaves_nothing_behind(
     command = [sys.executable, "-m", "worker.ops.cli", "export", "1", "--to", str(tmp_path / "a")]
     with alpine.database.open_transaction() as db:
         db.execute(text("lock table analytics.product_names"))  # for it to wait while it writes
-        export = subprocess.Popen(
-            command, env=os.environ | {"DATABASE_URL": url}, stderr=subprocess.PIPE, text=True
+        before = signal.signal(number, signal.SIG_DFL)  # where the tests ignore it, as by nohup
+        try:
+            export = subprocess.Popen(
+                command, env=os.environ | {"DATABASE_URL": url}, stderr=subprocess.PIPE, text=True
+            )
+        finally:
+            signal.signal(number, before)
+        waits = text(
+            "select exists (select from pg_locks where not granted"
+            " and relation = 'analytics.product_names'::regclass)"
         )
         deadline = time.monotonic() + 30
-        while not list(tmp_path.glob(".a.*.part/*.csv")) and time.monotonic() < deadline:
+        while not db.execute(waits).scalar_one() and time.monotonic() < deadline:
             time.sleep(0.05)
         assert list(tmp_path.iterdir())
         export.send_signal(number)
