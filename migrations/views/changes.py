@@ -4,7 +4,7 @@ from typing import Final
 
 from migrations.views.function import AnalyticsFunction, Argument
 from migrations.views.relations import DOCUMENT, RELATIONS, as_guid, find_name, get_value
-from migrations.views.view import ORGANIZATION, AnalyticsView, Column
+from migrations.views.view import CONNECTION_ID, ORGANIZATION, AnalyticsView, Column
 from models.property import GUID
 from models.resource import Resource
 from models.resources import RESOURCES
@@ -109,7 +109,7 @@ CHANGES: Final = AnalyticsView(
         Column(
             "connection_id",
             "e.connection_id",
-            "Tenant Mirror's number of the connection, which no other one ever gets",
+            CONNECTION_ID.meaning,
             references="connections",
         ),
         Column("seq", "e.seq", "the number of the event: 1, 2, 3 ... for each connection"),

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from migrations.views.view import AnalyticsView, Column
+from migrations.views.view import CONNECTION_ID, AnalyticsView, Column
 
 _NOT_LICENSED: Final = (
     "(s.phase = 'refused' and s.reason like '%the tenant has no licence for this')"
@@ -24,7 +24,7 @@ _REFUSED: Final = "coalesce(w.relation = any(s.left_out), false)"
 _ID: Final = Column(
     "connection_id",
     "c.id",
-    "Tenant Mirror's number of the connection, which no other one ever gets",
+    CONNECTION_ID.meaning,
 )
 _ORGANIZATION: Final = Column(
     "organization",

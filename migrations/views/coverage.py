@@ -3,7 +3,7 @@
 from typing import Final
 
 from migrations.views.connections import PHASES
-from migrations.views.view import CUSTOMER, AnalyticsView, Column
+from migrations.views.view import CONNECTION_ID, CUSTOMER, AnalyticsView, Column
 from models.resources import RESOURCES
 
 _EVENTS: Final = """
@@ -97,7 +97,7 @@ COVERAGE: Final = AnalyticsView(
         Column(
             "connection_id",
             "f.connection_id",
-            "Tenant Mirror's number of the connection, which no other one ever gets",
+            CONNECTION_ID.meaning,
             references="connections",
         ),
         Column("resource", "f.resource", "the table of schema directory"),

@@ -65,8 +65,8 @@ def _render_found() -> str:
 
 FINDINGS: Final = AnalyticsView(
     "findings",
-    "What somebody should look at or mend, a row for each finding; none where a resource that it"
-    " follows from is off, refused or not read yet",
+    "What somebody should look at or mend, one row for each finding. A kind of finding has no rows"
+    " while a resource that it needs is off, refused or not read yet",
     (
         *CUSTOMER,
         Column(

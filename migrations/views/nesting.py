@@ -5,7 +5,7 @@ Answers are the same where no closure is stored: the memberships are walked then
 
 from typing import Final
 
-from migrations.views.view import ORGANIZATION, SIGN_IN_NAME, AnalyticsView, Column
+from migrations.views.view import CONNECTION_ID, ORGANIZATION, SIGN_IN_NAME, AnalyticsView, Column
 
 _KNOWN: Final = "s.nesting is not null and s.nesting_mark = s.walk_id || '/' || s.page_no"
 """As ``worker/store/mirror/nesting.py`` has it: an earlier release moves on without the mark."""
@@ -20,7 +20,7 @@ NESTING: Final = AnalyticsView(
         Column(
             "connection_id",
             "c.id",
-            "Tenant Mirror's number of the connection, which no other one ever gets",
+            CONNECTION_ID.meaning,
             references="connections",
         ),
         Column(
@@ -130,7 +130,7 @@ EFFECTIVE_GROUP_MEMBERS: Final = AnalyticsView(
         Column(
             "connection_id",
             "t.connection_id",
-            "Tenant Mirror's number of the connection, which no other one ever gets",
+            CONNECTION_ID.meaning,
             references="connections",
         ),
         Column("group_id", "t.group_id", "the group's id", references="groups"),

@@ -3,6 +3,7 @@
 from typing import Final
 
 from migrations.views.view import (
+    CONNECTION_ID,
     CUSTOMER,
     SIGN_IN_NAME,
     AnalyticsView,
@@ -245,7 +246,7 @@ PRIVILEGED_USERS: Final = AnalyticsView(
         Column(
             "connection_id",
             "h.connection_id",
-            "Tenant Mirror's number of the connection, which no other one ever gets",
+            CONNECTION_ID.meaning,
             references="connections",
         ),
         Column("user_id", "h.holder_id", "the user's id", personal=True, references="users"),

@@ -263,11 +263,12 @@ def are_live(*aliases: str) -> str:
 
 
 def match_group(alias: str, *columns: tuple[str, str]) -> str:
-    """Return the condition that columns of a grouped subquery are those of other rows.
+    """Return the condition that joins a grouped subquery by its columns.
 
-    Said twice: once as it reaches the subquery where a question names one of the values, which is
-    then no longer a condition of the join; and once as it stays one, by which the planner sees that
-    there is at most one row, and leaves out what nobody selects.
+    Each column is compared twice. The planner pushes the plain comparison into the subquery when a
+    query filters by that value, and no longer counts it as a join condition. The other comparison
+    remains one: it shows the planner that the subquery has at most one row for each outer row, so
+    that it skips the subquery if the query selects none of its columns.
     """
     return " and ".join(
         f"{alias}.{column} = {other} and {alias}.{column} = greatest({other})"

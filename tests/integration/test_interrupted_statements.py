@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from tests.support.databases import DatabaseFactory
-from worker.store.engine import Database, get_driver_connection
+from worker.store.engine import Database, create_mirror_engine, get_driver_connection
 
 
 class TimeIsUpError(Exception):
@@ -65,3 +65,11 @@ def test_the_interruption_is_raised_and_the_next_transaction_works(
     assert type(caught.value) is error
     with database.open_transaction() as db:
         assert db.execute(text("select 1")).scalar_one() == 1
+
+
+def test_a_migration_that_is_interrupted_says_so_as_well(database: Database) -> None:
+    """Migrations have an engine of their own."""
+    engine = create_mirror_engine(database.url)
+    with pytest.raises(TimeIsUpError), raise_soon(TimeIsUpError), engine.begin() as db:
+        get_driver_connection(db).execute("select pg_sleep(20)")
+    engine.dispose()

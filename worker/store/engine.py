@@ -71,6 +71,7 @@ def create_mirror_engine(url: URL, **pool: Any) -> Engine:
     # SQLAlchemy runs queries when it connects: the session settings must come first.
     event.listen(engine, "connect", _prepare_connection, insert=True)
     event.listen(engine, "begin", _begin)
+    event.listen(engine, "rollback", _drop_if_busy)
     return engine
 
 
@@ -102,11 +103,7 @@ class Database:
         try:
             with self._engine.begin() as db:
                 info = db.info
-                try:
-                    yield db
-                except BaseException:
-                    _drop_if_busy(db)
-                    raise
+                yield db
             info[_LAST_USED] = time.monotonic()
         except (DBAPIError, PoolTimeout, psycopg.Error) as error:
             if get_sql_state(error) == READ_ONLY_STATE:

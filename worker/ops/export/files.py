@@ -149,7 +149,7 @@ def _explain_failure(wanted: Path) -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
-        raise  # Whoever was shown the progress has left.
+        raise  # The reader of the progress has closed the pipe; the folder is not at fault.
     except OSError as error:
         if error.errno is None:
             raise
